@@ -580,13 +580,8 @@ class _Reader(MendedCells):
             mb = 1  # PyTorch pipelines print the batch of a data rank
             self.fill("micro_batch", mb, "the batch printed is that of a data rank, fed to a pipeline")
         if mb is None:
-            if pp > 1 or (local is not None and local < 1):
-                mb = 1
-            elif self.stack.startswith("jax") and local is not None and not accumulate:
-                mb = round(local)  # no accumulation: the whole local batch at once
-            elif local is not None and accumulate:
-                mb = max(1, round(local / accumulate))
-            else:
+            mb = self._usual_micro_batch(local, accumulate, pp)
+            if mb is None:
                 mb = fits.micro_batch(tp, pp, cp, dp, ep, round(local) if local else 8)
             if not (self.stack.startswith("jax") and self.row.get("per_device_batch_stated")):
                 self.fill(
@@ -599,6 +594,17 @@ class _Reader(MendedCells):
         if batch < mb * dp:
             mb = max(1, int(batch // dp))
         return mb, batch
+
+    def _usual_micro_batch(self, local: float | None, accumulate: int | None, pp: int) -> int | None:
+        """The micro-batch that the software takes where the row does not state it; None for the largest that fits.
+        local: sequences of a data rank, None where the batch is not known."""
+        if pp > 1 or (local is not None and local < 1):
+            return 1
+        if local is None:
+            return None
+        if accumulate:
+            return max(1, round(local / accumulate))
+        return round(local) if self.stack.startswith("jax") else None  # jax: the whole local batch at once
 
     def chunks(self, model: Model, pp: int, rounds: float) -> int:
         """Model chunks per stage where the row does not state them: modern Megatron interleaves about 4 deep from PP 4

@@ -23,7 +23,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -226,10 +226,7 @@ def _range_of(text: str) -> list[str]:
         raise wrong("not a range") from None
     if not all(map(math.isfinite, (low, high, by))):
         raise wrong("a number is too large")
-    if match[3]:
-        count = math.floor(math.log(high / low) / math.log(by) + 1e-9) + 1 if 0 < low <= high and by > 1 else 0
-    else:
-        count = int(by) if by == int(by) and (low < high or by == 1) else 0
+    count = _count_of(low, high, by, times=bool(match[3]))
     if not 1 <= count <= MAX_RANGE:
         raise wrong("an empty range" if not count else f"more than {MAX_RANGE} values")
     if match[3]:
@@ -237,6 +234,13 @@ def _range_of(text: str) -> list[str]:
     else:
         numbers = [low + (high - low) * i / max(1, count - 1) for i in range(count)]
     return [f"{first[1]}{number:.12g}{first[3]}" for number in numbers]
+
+
+def _count_of(low: float, high: float, by: float, *, times: bool) -> int:
+    """Values of a range, 0 for an empty one. by: what each is over the one before (`times`), else their number."""
+    if times:
+        return math.floor(math.log(high / low) / math.log(by) + 1e-9) + 1 if 0 < low <= high and by > 1 else 0
+    return int(by) if by == int(by) and (low < high or by == 1) else 0
 
 
 def _words_of(key: str, value: object, *, split: bool) -> list[object]:
@@ -382,21 +386,7 @@ def read_sweep(
     held = _fixed_fields(root, found, fixed or {}, serves=serves)
     plans, values = _varied(found, facts, held, serves=serves)
     root.done(("models", "on", "chips", "vary", "plan", *_FIELDS))
-    own = {word: model.inputs() for word, model in loaded.items() if model.config is not None}
-    inputs: dict[str, object] = {
-        **({} if path is None else {"scenario": str(path)}),
-        **_said(axes or {}, fixed or {}, vary or {}),
-        "models": list(loaded),
-        **({"model_inputs": own} if own else {}),
-        "systems": list(names),
-        "chips": list(sizes),
-        **_job_inputs(found, jobs, engines, serves=serves),
-        "fixed": {k: list(v) for k, v in held.items()},
-        "vary": {
-            **{f"plan.{k}": [",".join(map(str, c)) for c in v] for k, v in plans.items()},
-            **{k: list(v) for k, v in values.items()},
-        },
-    }
+    asked = ({} if path is None else {"scenario": str(path)}) | _said(axes or {}, fixed or {}, vary or {})
     grid = Grid(
         models=loaded,
         systems=tuple(names),
@@ -406,13 +396,30 @@ def read_sweep(
         plans=plans,
         facts=values,
         fixed=held,
-        inputs=inputs,
+        inputs=asked,
         notes=tuple(notes)[:MOST_NOTES],
     )
     if len(grid) > most:
         _too_many(root, len(grid), most, is_file=path is not None)
     root.stop()
-    return grid
+    return replace(grid, inputs={**asked, **_axes_inputs(grid, _job_inputs(found, jobs, engines, serves=serves))})
+
+
+def _axes_inputs(grid: Grid, job: Mapping[str, object]) -> dict[str, object]:
+    """The axes of a grid as the inputs of a result state them. job: those of its job."""
+    own = {word: model.inputs() for word, model in grid.models.items() if model.config is not None}
+    return {
+        "models": list(grid.models),
+        **({"model_inputs": own} if own else {}),
+        "systems": list(grid.systems),
+        "chips": list(grid.chips),
+        **job,
+        "fixed": {k: list(v) for k, v in grid.fixed.items()},
+        "vary": {
+            **{f"plan.{k}": [",".join(map(str, c)) for c in v] for k, v in grid.plans.items()},
+            **{k: list(v) for k, v in grid.facts.items()},
+        },
+    }
 
 
 def _too_many(root: scenario.Node, points: int, most: int, *, is_file: bool) -> None:

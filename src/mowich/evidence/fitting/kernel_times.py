@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.errors import UserError
+from mowich.errors import placed
 from mowich.evidence.fitting.moved import has_range
 from mowich.evidence.fitting.points import ConstantValues, MeasuredPoint, numerical_slopes
 from mowich.facts import Facts
@@ -43,10 +43,8 @@ def read_kernel(cells: Mapping[str, str], where: str) -> KernelCase | str:
     """A profile as a case, or why it is refused. Raises UserError for an unknown target, and for a folder without a
     profile."""
     target, folder = cells["system"].split(":")[0], Path(cells["simulated"])
-    try:
+    with placed(where):
         generation = generation_of(target)
-    except UserError as error:
-        raise UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix) from error
     simulated_s, time_s = total_time_s(folder), float(cells["time_s"])
     if not 1.0 / FAR <= time_s / simulated_s <= FAR:
         return (

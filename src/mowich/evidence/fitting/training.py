@@ -114,14 +114,18 @@ class TrainingPredictor:
         known = {key: uncertain(system, facts) for key, system in systems.items()}
         self.reads = [known[id(case.system)] for case in self.cases]
         self.paths = tuple(dict.fromkeys(path for reads in self.reads for path in reads.values()))
+        seen: dict[object, int] = {}
+        self.first = [seen.setdefault(_run(case), i) for i, case in enumerate(self.cases)]
+
+    def _longer(self, i: int) -> float:
+        """ln of the first measured time of a case's run over its own."""
+        return math.log(self.cases[self.first[i]].measured_step_s / self.cases[i].measured_step_s)
 
     def errors(self, values: ConstantValues) -> Floats:
         out = np.zeros(len(self.cases))
-        seen: dict[object, int] = {}
         for i, (case, reads, plans) in enumerate(zip(self.cases, self.reads, self.plans, strict=True)):
-            first = seen.setdefault(_run(case), i)
-            if first != i:
-                out[i] = out[first] + math.log(self.cases[first].measured_step_s / case.measured_step_s)
+            if self.first[i] != i:
+                out[i] = out[self.first[i]] + self._longer(i)
                 continue
             system = with_numbers(case.system, {n: values[p] for n, p in reads.items()})
             out[i] = float(log_error(case, system, plans)[0])
@@ -130,12 +134,9 @@ class TrainingPredictor:
     def slopes(self, values: ConstantValues) -> tuple[Floats, Floats]:
         index = {path: j for j, path in enumerate(self.paths)}
         r, J = np.zeros(len(self.cases)), np.zeros((len(self.cases), len(self.paths)))
-        seen: dict[object, int] = {}
         for i, (case, reads, plans) in enumerate(zip(self.cases, self.reads, self.plans, strict=True)):
-            first = seen.setdefault(_run(case), i)
-            if first != i:
-                r[i] = r[first] + math.log(self.cases[first].measured_step_s / case.measured_step_s)
-                J[i] = J[first]
+            if self.first[i] != i:
+                r[i], J[i] = r[self.first[i]] + self._longer(i), J[self.first[i]]
                 continue
             moved = list(dict.fromkeys(reads.values()))
             columns: dict[str, Floats | float] = {}
