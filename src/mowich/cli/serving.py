@@ -35,7 +35,7 @@ def traffic(asked: scenarios.TrafficRequest) -> None:
 def answer_rates(asked: jobs.PlanRequest) -> None:
     """`plan --serve` with a load."""
     from mowich.studies import job_answers
-    from mowich.studies.rates import rates_exit_code
+    from mowich.studies.serving_plan import exit_code
 
     form = asked.form
     with progress(form.quiet) as line:
@@ -54,7 +54,7 @@ def answer_rates(asked: jobs.PlanRequest) -> None:
         text=text,
         headed=is_bundle and text is not None and asked.pick == 1,
     )
-    code = rates_exit_code(result)
+    code = exit_code(result.rows)
     if code:
         raise typer.Exit(code)
 
@@ -99,6 +99,6 @@ def answer_serving(asked: jobs.PlanRequest | jobs.CompareRequest) -> None:
         return
     drawn = partial(_drawn, result, form)
     emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds, after=drawn)
-    code = exit_code(result)
+    code = exit_code(result.rows)
     if code:
         raise typer.Exit(code)

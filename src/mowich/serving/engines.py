@@ -180,6 +180,11 @@ def link_Bps(system: System, devices: int, *, reduces: bool = True) -> float:
     return (1.0 - 1.0 / devices) / per_B if per_B else system.levels[0].bandwidth_Bps
 
 
+def _stated(case: Served, own: str, usual: str) -> str:
+    """A path of the case's own, where the facts hold it, else the usual one."""
+    return own if own in case.stated else usual
+
+
 def _reads(role: str, how: str, case: Served) -> str:
     """Path of the share of a format's read rate that products reach: of 4-bit weights outside of experts, and of those
     that kernels widen to 16 bits although the chip multiplies 4 bits, where the engine states one."""
@@ -188,8 +193,7 @@ def _reads(role: str, how: str, case: Served) -> str:
         name = "dense_4"
     elif how == "w4" and any(case.system.peak_flops.get(fmt) for fmt in FOUR_BIT):
         name = "widened_4"
-    own = f"serving.{case.engine}.{name}"
-    return own if own in case.stated else "serving.common.reads"
+    return _stated(case, f"serving.{case.engine}.{name}", "serving.common.reads")
 
 
 def _reduce_norms(case: Served, whose: str) -> str:
@@ -198,8 +202,7 @@ def _reduce_norms(case: Served, whose: str) -> str:
     own = f"serving.{case.engine}.reduce_norms"
     if case.norms_apart or not {own, f"serving.{whose}.reduce_norms"} <= case.stated:
         return "serving.common.reduce_norms"
-    of_arch = f"{own}_{case.arch}"
-    return of_arch if of_arch in case.stated else own
+    return _stated(case, f"{own}_{case.arch}", own)
 
 
 def _is_open(case: Served, name: str) -> bool:
@@ -247,13 +250,10 @@ def engine_paths(case: Served) -> dict[str, str]:
     out |= {name: f"{common}.{name}" for name in COMMON}
     out["layer"] = f"{engine}.layer_{case.arch}"
     out |= {field: f"{engine}.{name}" for field, name in AROUND.items()}
-    generation = f"serving.{GENERATIONS}.{case.system.family}"
-    out["fixed_times"] = generation if generation in case.stated else f"{common}.fixed_times"
-    after = f"serving.{case.system.family}.{GENERATIONS}"
-    out[GENERATIONS] = after if after in case.stated else f"{common}.{GENERATIONS}"
-    for field, name in STACK.items():
-        own = f"{engine}.{name}"
-        out[field] = own if own in case.stated else f"{common}.{name}"
+    kind = case.system.family
+    out["fixed_times"] = _stated(case, f"serving.{GENERATIONS}.{kind}", f"{common}.fixed_times")
+    out[GENERATIONS] = _stated(case, f"serving.{kind}.{GENERATIONS}", f"{common}.{GENERATIONS}")
+    out |= {field: _stated(case, f"{engine}.{name}", f"{common}.{name}") for field, name in STACK.items()}
     out["reduce_norms"] = _reduce_norms(case, whose)
     if case.campaign in _TEXT:
         out["expert_spread"] = f"{common}.expert_spread_text"
@@ -261,8 +261,7 @@ def engine_paths(case: Served) -> dict[str, str]:
         out["prompt_products"] = f"{common}.prompt_products_{case.products}"
     out |= _setting_paths(case)
     out["lockstep"] = out["together"] = f"{LOCKSTEP}.none"
-    together = f"{LOCKSTEP}.{case.campaign}_{case.engine}"
-    if together in case.stated:
+    if (together := f"{LOCKSTEP}.{case.campaign}_{case.engine}") in case.stated:
         out["lockstep"] = together
     elif case.campaign and f"{engine}.together" in case.stated:
         out["together"] = f"{engine}.together"
@@ -384,6 +383,11 @@ class ConstantTable:
         at["step"] = at["step"] + np.where(stated, at["rebalance"] / at["rebalance_steps"], 0.0)
 
 
+def _most_experts(model: Model) -> float:
+    """Experts of a layer; 0 without."""
+    return float(max((f.num_experts for layer in model.layers if isinstance(f := layer.ffn, Moe)), default=0))
+
+
 def _settings_of(cases: Sequence[Served]) -> dict[str, Floats]:
     """What plans state of their engines as columns, nan where they do not; graphs: share of steps with prompts; sizes:
     most tokens of a captured step with a prompt; eager: 1 without graphs. What is neither stated nor open is as in
@@ -394,12 +398,8 @@ def _settings_of(cases: Sequence[Served]) -> dict[str, Floats]:
         name: np.array([np.nan if (v := getattr(s, name)) is None else float(v) for s in launches])
         for name in ("interval", "wait", "balance", "budget", "memory", "redundant_experts")
     }
-    of_model: dict[int, float] = {}
-    for case in cases:
-        if id(case.model) not in of_model:
-            ffns = (layer.ffn for layer in case.model.layers)
-            of_model[id(case.model)] = float(max((f.num_experts for f in ffns if isinstance(f, Moe)), default=0))
-    out["experts"] = np.array([of_model[id(c.model)] for c in cases])
+    experts = {key: _most_experts(model) for key, model in {id(c.model): c.model for c in cases}.items()}
+    out["experts"] = np.array([experts[id(c.model)] for c in cases])
     out["ep"] = np.array([float(c.plan.ep) for c in cases])
     out["graphs"] = np.array([words.get(str(s.graphs), np.nan if s.graphs is None else 0.0) for s in launches])
     sizes = {"off": 0.0, "decode": 0.0, "piecewise": np.nan, "None": np.nan}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mowich.economics import money
@@ -22,7 +23,7 @@ from mowich.plans.memory_range import MemoryNeed, memory_need
 from mowich.plans.plan import Plan, TrainJob, stated_plan
 from mowich.progress import steps, tell
 from mowich.shown import Rows, Shown
-from mowich.software.stack import Platform, equip, stack_words
+from mowich.software.stack import Platform, equip
 from mowich.studies.breakeven import with_breakeven
 from mowich.sums import float_sum
 from mowich.training import longrun
@@ -200,11 +201,7 @@ def step_estimate(ask: SystemAsk, candidate: Candidate) -> tuple[Estimate, tuple
 
 def without_plan(ask: SystemAsk, reason: str) -> Row:
     """The row of a system without a legal plan that fits: every estimate is unknown, with the reason."""
-
-    def none(unit: str) -> Estimate:
-        return unknown_estimate(unit, "no plan fits")
-
-    system = ask.system
+    system, none = ask.system, partial(unknown_estimate, reason="no plan fits")
     return Row(
         system=ask.name,
         system_id=system.id,
@@ -374,32 +371,21 @@ def system_asks(asked: CompareRequest) -> Questions:
     for own in placed:
         system = equip(facts, own.name, chips=own.chips, stack=asked.stack)
         notes += joined_note(facts, own.name, system)
-        count = 0 if own.no_chips else system.chips
-        resolved.append(
-            {
-                "system": own.name,
-                "id": system.id,
-                "chips": count,
-                **stack_words(facts, system, hand_tuned=asked.hand_tuned and has_kernels(system)),
-                "price_terms": money.quoted_terms(facts, system.id),
-                **own.inputs(),
-            }
+        ask = SystemAsk(
+            name=own.name,
+            system_id=system.id,
+            chips=0 if own.no_chips else system.chips,
+            stack=asked.stack,
+            model=as_trained(asked.model),
+            facts=facts,
+            job=train,
+            term=own.term,
+            hand_tuned=asked.hand_tuned,
+            paid=own.paid,
+            no_chips=own.no_chips,
         )
-        asks.append(
-            SystemAsk(
-                name=own.name,
-                system_id=system.id,
-                chips=count,
-                stack=asked.stack,
-                model=as_trained(asked.model),
-                facts=facts,
-                job=train,
-                term=own.term,
-                hand_tuned=asked.hand_tuned,
-                paid=own.paid,
-                no_chips=own.no_chips,
-            )
-        )
+        resolved.append({**ask.inputs(system), **own.inputs()})
+        asks.append(ask)
     inputs = {
         **asked.model.inputs(),
         **train.inputs(),

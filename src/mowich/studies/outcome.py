@@ -18,8 +18,9 @@ from mowich.models.model import Model
 from mowich.models.task import train_flop_per_token
 from mowich.plans.memory_range import usable_B
 from mowich.plans.plan import Plan, TrainJob
-from mowich.software.stack import Platform, equip
+from mowich.software.stack import Platform, equip, stack_words
 from mowich.studies.footing import DAY_S, PaidRun, tokens_trained
+from mowich.training.tuned import has_kernels
 
 CERTAIN = exact(1.0, "1")
 """The goodput of what is not interrupted."""
@@ -56,6 +57,16 @@ class SystemAsk:
     @property
     def system(self) -> Platform:
         return self.under(self.facts)
+
+    def inputs(self, system: Platform) -> dict[str, object]:
+        """The system and its software, as the inputs of an answer say them. system: that of the question."""
+        return {
+            "system": self.name,
+            "id": self.system_id,
+            "chips": self.chips,
+            **stack_words(self.facts, system, hand_tuned=self.hand_tuned and has_kernels(system)),
+            "price_terms": money.quoted_terms(self.facts, self.system_id),
+        }
 
     @property
     def usable_B(self) -> tuple[float, float]:

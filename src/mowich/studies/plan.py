@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mowich.economics import money
 from mowich.launch.origin import Origin, with_origin
 from mowich.models.model import as_trained
 from mowich.plans import preference
 from mowich.plans.preference import Preferred
 from mowich.requests.jobs import PlanRequest
 from mowich.shown import Rows
-from mowich.software.stack import equip, stack_words
+from mowich.software.stack import equip
 from mowich.studies.compare import PlanList, Row, said_of_batch, solved, with_plan
 from mowich.studies.outcome import SystemAsk
 from mowich.studies.runnable import Runs, runnable, train_filter
@@ -55,15 +54,7 @@ def _found(asked: PlanRequest, runs: Runs = None) -> PlanList:
     inputs = {
         **asked.model.inputs(),
         **train.inputs(),
-        "systems": [
-            {
-                "system": spec,
-                "id": system.id,
-                "chips": system.chips,
-                **stack_words(facts, system),
-                "price_terms": money.quoted_terms(facts, system.id),
-            }
-        ],
+        "systems": [ask.inputs(system)],
         "fixed": {k: list(v) for k, v in asked.fixed.items()},
         "price_term": asked.term,
     }

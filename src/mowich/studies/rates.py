@@ -15,11 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mowich.errors import EXIT_INFEASIBLE, EXIT_LIMIT_BROKEN, EXIT_OK
 from mowich.estimate import Estimate, chance_within, unknown_estimate
 from mowich.launch.origin import LaunchedRow, Origin, with_origin
 from mowich.machines.system import System, parse_spec, resolve
-from mowich.plans.plan import ServePlan, stated_plan
+from mowich.plans.plan import stated_plan
 from mowich.requests.jobs import PlanRequest
 from mowich.requests.scenarios import TRAFFIC
 from mowich.shown import Rows
@@ -212,8 +211,8 @@ def _row(s: RateSearch, i: int, workers: tuple[int, int], marks: tuple[bool, boo
         decode_system=None if c.behind is None or c.behind is c.front else c.behind.spec,
         engine=c.front.deployment.engine,
         mode="aggregated" if c.behind is None else "disaggregated",
-        prefill=_stated(pools[0].plan, pools[0].system),
-        decode=_stated(pools[-1].plan, pools[-1].system),
+        prefill=stated_plan(pools[0].plan, pools[0].system.lnc),
+        decode=stated_plan(pools[-1].plan, pools[-1].system.lnc),
         replicas={"prefill": workers[0], "decode": workers[1] or workers[0]},
         batch=pools[-1].scheduler.max_sequences * pools[-1].plan.dp,
         chips_requested=scenario.chips,
@@ -246,10 +245,6 @@ def _row(s: RateSearch, i: int, workers: tuple[int, int], marks: tuple[bool, boo
         scenario=text,
         command=TRAFFIC.command({"scenario": text, **asked.traffic_options()}),
     )
-
-
-def _stated(plan: ServePlan, system: System) -> dict[str, object]:
-    return dict(stated_plan(plan, system.lnc))
 
 
 def _estimate(result: TrafficResult, name: str, mark: str) -> Estimate:
@@ -296,10 +291,3 @@ def _inputs(asked: PlanRequest, systems: Sequence[tuple[str, System, str]]) -> d
             for n, y, e in systems
         ],
     }
-
-
-def rates_exit_code(result: RateResult) -> int:
-    """0 where a deployment keeps the limits; 4 where one was played and breaks them; 3 where none could be."""
-    if any(r.feasible for r in result.rows):
-        return EXIT_OK
-    return EXIT_LIMIT_BROKEN if result.rows else EXIT_INFEASIBLE

@@ -10,12 +10,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from mowich.economics import money
-from mowich.errors import EXIT_LIMIT_BROKEN
+from mowich.errors import EXIT_INFEASIBLE, EXIT_LIMIT_BROKEN, EXIT_OK
 from mowich.estimate import Estimate, exact, from_spreads, unknown_estimate
 from mowich.facts import Facts
 from mowich.facts.together import moves_together
@@ -264,11 +265,7 @@ def _nothing() -> SearchResult:
 
 def without_deployment(ask: ServeAsk, reason: str) -> ServeRow:
     """The row of a system that cannot serve: every estimate is unknown, with the reason."""
-    system = ask.system
-
-    def none(unit: str) -> Estimate:
-        return unknown_estimate(unit, reason)
-
+    system, none = ask.system, partial(unknown_estimate, reason=reason)
     return ServeRow(
         system=ask.name,
         system_id=system.id,
@@ -625,11 +622,17 @@ def joined_results(results: Sequence[ServeResult], asked: CompareRequest) -> Ser
     )
 
 
-def exit_code(result: ServeResult) -> int:
-    """0 where some system has a plan that meets the limits; 4 where plans exist and a limit is broken; 3 where nothing
-    fits."""
-    from mowich.errors import EXIT_INFEASIBLE, EXIT_OK
+class LimitedRow(Protocol):
+    """A plan of one system, or a deployment under a load."""
 
-    if any(r.feasible for r in result.rows):
+    @property
+    def feasible(self) -> bool | None: ...
+    @property
+    def decode(self) -> object: ...
+
+
+def exit_code(rows: Sequence[LimitedRow]) -> int:
+    """0 where a row meets the limits; 4 where there are plans and a limit is broken; 3 where nothing fits."""
+    if any(r.feasible for r in rows):
         return EXIT_OK
-    return EXIT_LIMIT_BROKEN if any(r.decode is not None for r in result.rows) else EXIT_INFEASIBLE
+    return EXIT_LIMIT_BROKEN if any(r.decode is not None for r in rows) else EXIT_INFEASIBLE

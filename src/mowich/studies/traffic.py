@@ -30,7 +30,6 @@ from mowich.serving.traffic.encoders import EncoderWorker
 from mowich.serving.traffic.outages import NeverAnsweredError
 from mowich.serving.traffic.play import Cutoff, PlayedFleet, ReplicaRecord, play_fleet
 from mowich.serving.traffic.replica import CacheTooSmallError
-from mowich.serving.traffic.tiers import Tiering, tiering_of
 from mowich.shown import Shown, plain_row
 from mowich.studies.footing import DAY_S
 from mowich.studies.heard import note_heard
@@ -391,7 +390,7 @@ def simulate_traffic(
             joule=joule,
             usd=None if usd_per_s is None else usd_per_s * span,
         ),
-        **tier_figures(tally, _tiering(scenario.serve), fleet.replicas),
+        **tier_figures(tally, scenario.serve.tiers, fleet.replicas),
         scaling=_scaling(played, usd_per_s) if is_scaled else {},
         disturbed=tally.disturbed() if scenario.outages.is_asked else {},
         tenants=tally.tenants.to_dict([r.adapter_loads for r in everyone]) if tally.has_tenants else {},
@@ -408,17 +407,12 @@ def _check_sessions(scenario: TrafficScenario, out: Path | None) -> None:
         )
 
 
-def _tiering(p: Pool) -> Tiering:
-    """The tiers of a pool's caches."""
-    return tiering_of(p.scheduler, p.times.kv_B) if p.tiering is None else p.tiering
-
-
 def _setup(scenario: TrafficScenario, tally: Tally, *, is_traced: bool) -> FleetSetup:
     """The replicas of a scenario. tally: what sees its images and its sound."""
 
     def workers(p: Pool) -> ReplicaGroup:
         seen = p.seen if scenario.has_front else None
-        return ReplicaGroup(count=p.replicas, times=p.times, scheduler=p.scheduler, seen=seen, tiering=_tiering(p))
+        return ReplicaGroup(count=p.replicas, times=p.times, scheduler=p.scheduler, seen=seen, tiering=p.tiering)
 
     return FleetSetup(
         serve=workers(scenario.serve),

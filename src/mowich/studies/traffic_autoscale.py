@@ -18,7 +18,7 @@ from mowich.serving.startup import WEIGHTS_FROM, StartupAsk, startup_s
 from mowich.serving.steady import Load, closed_loop, decode_pool
 from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.forecasts import PREDICTORS, Forecasting, KnownAhead, LastSeen, LoadPredictor, Noise
-from mowich.serving.traffic.planner import ByQueue, ByTimes, ReplicaPlanner, ReplicaProfile, prompts_per_s
+from mowich.serving.traffic.planner import ByQueue, ByTimes, ReplicaPlanner, ReplicaProfile, as_it_is, prompts_per_s
 from mowich.studies.traffic_pools import Pool, Transfer
 from mowich.studies.traffic_pools import is_apart as prefill_is_apart
 from mowich.sums import float_sum
@@ -332,7 +332,7 @@ def make_scaling(
             makers: dict[str, Callable[[], ReplicaPlanner] | None] = {
                 "inside": None,
                 "queue": partial(
-                    _kept, replace(ask.queue, kv_up=math.inf, kv_down=math.inf) if is_prefill else ask.queue
+                    as_it_is, replace(ask.queue, kv_up=math.inf, kv_down=math.inf) if is_prefill else ask.queue
                 ),
                 "sla": partial(by_times, i, partial(three, now), 0.0),
                 "forecast": partial(by_times, i, partial(three, ahead), starts[i] + ask.every_s),
@@ -354,10 +354,6 @@ def make_scaling(
         echo=_echo(ask, starts),
         known=known if sides else None,
     )
-
-
-def _kept(planner: ByQueue) -> ReplicaPlanner:
-    return planner
 
 
 def _echo(ask: ScalingAsk, starts: Sequence[float]) -> dict[str, object]:

@@ -19,7 +19,7 @@ from mowich.scenario import Node
 from mowich.serving.anchors import METRICS
 from mowich.serving.engines import link_Bps
 from mowich.serving.traffic.policies import Scheduler
-from mowich.serving.traffic.tiers import Tiering
+from mowich.serving.traffic.tiers import Tiering, tiering_of
 from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.serving.transfer import cache_transfer_s, convert_s, handed_s
 from mowich.shown import Keyed
@@ -92,6 +92,11 @@ class Pool:
     @property
     def system(self) -> System:
         return self.deployment.system
+
+    @property
+    def tiers(self) -> Tiering:
+        """Those of its prefix cache."""
+        return tiering_of(self.scheduler, self.times.kv_B) if self.tiering is None else self.tiering
 
     @property
     def chips(self) -> float:

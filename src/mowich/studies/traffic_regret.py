@@ -24,7 +24,7 @@ from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.progress import steps
 from mowich.serving.traffic.autoscale import Autoscale
-from mowich.serving.traffic.planner import Helped, ReplicaPlanner, Scheduled
+from mowich.serving.traffic.planner import Helped, Scheduled, as_it_is
 from mowich.shown import Keyed
 from mowich.sums import float_sum
 
@@ -124,7 +124,7 @@ class Hindsight:
         """Share kept by bin where the number has help in trouble; none in bins with help."""
         planners = [Helped(number=k, limits_s=self.limits_s) for k in n]
         rules = tuple(
-            replace(r, least=k, start_s=0.0, hold_s=0.0, make=partial(_given, planner))
+            replace(r, least=k, start_s=0.0, hold_s=0.0, make=partial(as_it_is, planner))
             for r, k, planner in zip(self.rule, n, planners, strict=True)
         )
         shares = self._shares(self.play(rules, "helped"))
@@ -244,10 +244,6 @@ class Hindsight:
             numbers = [max(need[max(0, j - before) : j + after + 1], default=need[-1]) for j in range(1, len(need) + 1)]
             out.append(replace(r, hold_s=0.0, make=partial(Scheduled, numbers, r.every_s)))
         return tuple(out)
-
-
-def _given(planner: ReplicaPlanner) -> ReplicaPlanner:
-    return planner
 
 
 def bin_width_s(every_s: float, until_s: float) -> float:

@@ -50,6 +50,11 @@ class ReplicaPlanner(Protocol):
         """Replicas wanted now; the pool's least and most bound it."""
 
 
+def as_it_is(planner: ReplicaPlanner) -> ReplicaPlanner:
+    """A planner that needs no making: it was given, or remembers nothing."""
+    return planner
+
+
 @dataclass(frozen=True, slots=True)
 class ByInside:
     """As many replicas as hold `inside` requests each, as Kubernetes' HPA counts them.
