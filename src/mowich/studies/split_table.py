@@ -120,25 +120,16 @@ class SplitSystem:
         if not plans:
             return []
         serve = ServeJob(prompt=job.prompt, output=job.lengths.mean, accept=asked.accept)
-        d = deployed(base.model, self.system, self.engine, plans, base.facts, asked)
+        d = deployed(base, self.system, self.engine, plans)
         found = search_serving(self.system, worker(d, serve), serve, apart=False)
         return [plans[i] for i in sorted({f.decode for f in (*found.best, *found.front)})]
 
     def workers(self, job: RlJob) -> list[tuple[ServePlan, RolloutSide]]:
         """The plans of a worker with what it takes in a run, where it has room."""
-        base = self.ask.base
         if not self.plans:
             return []
-        found = rollout_plans(
-            base.model,
-            self.system,
-            job,
-            self.plans,
-            self.framework,
-            base.facts,
-            engine=self.engine,
-            asked=base.rollouts,
-        )
+        run = replace(self.ask.base, job=job)
+        found = rollout_plans(run, self.system, self.plans, self.framework, self.engine)
         pairs = zip(found.deployment.plans, found.sides, strict=True)
         return [(plan, side) for plan, side in pairs if side is not None]
 
@@ -285,9 +276,7 @@ class SplitTable:
             trainers,
             syncs,
             at,
-            switch_s=self._switch_s,
-            hides_passes=self.framework.hides_passes,
-            other_s=self.framework.other_s,
+            **self.framework.around(self.job),
         ).step_s
 
     def _least_s(self) -> list[float]:
@@ -319,14 +308,8 @@ class SplitTable:
             rollouts=made.side,
             trainer=trained.side,
             sync=self.sync(made, trained),
-            switch_s=self._switch_s,
-            hides_passes=self.framework.hides_passes,
-            other_s=self.framework.other_s,
+            **self.framework.around(self.job),
         )
-
-    @property
-    def _switch_s(self) -> float:
-        return self.framework.switch_s if self.job.placement == "colocated" else 0.0
 
     def choices(self, found: Candidates, place: int) -> tuple[RolloutChoice, TrainerChoice]:
         """Both sides of a candidate."""
