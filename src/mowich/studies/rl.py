@@ -228,7 +228,6 @@ def sync_of(
     source = SyncEnd(system=platform, devices=platform.devices, plan=plan, format=TRAINED_FORMAT)
     target = SyncEnd(system=system, devices=used, plan=served, format=served.weights, workers=workers)
     law = partial(sync_times, ask.model, source, target, facts=ask.facts, framework=framework, link_Bps=ask.link_Bps)
-
     if not (ask.sync or ask.framework or is_colocated) and is_one_vendor:
         method = min(map(law, USUAL_METHODS), key=lambda sync: (sync.trainer_s + sync.rollouts_s, sync.whole_s)).method
     return law(method, notes=notes).side()
@@ -246,19 +245,9 @@ def _chosen(
 
     def steps(pairs: Sequence[tuple[int, int]], syncs: Sequence[SyncSide]) -> Floats:
         """Seconds of a step of each pair of places."""
-        at = (
-            np.array([i for i, _ in pairs], dtype=np.intp),
-            np.array([j for _, j in pairs], dtype=np.intp),
-            np.arange(len(pairs)),
-        )
-        return closed_columns(
-            job,
-            [side for _, side in rollouts],
-            trainers,
-            syncs,
-            at,
-            **around,
-        ).step_s
+        i, j = np.array(pairs, dtype=np.intp).T
+        at = i, j, np.arange(len(pairs))
+        return closed_columns(job, [side for _, side in rollouts], trainers, syncs, at, **around).step_s
 
     everywhere: Sequence[int] = range(len(rollouts))
     if len(rollouts) > MADE:
@@ -281,12 +270,7 @@ def _chosen(
         found=found,
         place=place,
         trainer_plan=plans[pairs[best][1]],
-        sides=RunSides(
-            rollouts=side,
-            trainer=trainers[pairs[best][1]],
-            sync=syncs[best],
-            **around,
-        ),
+        sides=RunSides(rollouts=side, trainer=trainers[pairs[best][1]], sync=syncs[best], **around),
     )
 
 

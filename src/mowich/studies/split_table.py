@@ -270,14 +270,8 @@ class SplitTable:
         syncs: Sequence[SyncSide],
         at: tuple[Indices, Indices, Indices],
     ) -> Floats:
-        return closed_columns(
-            self.job,
-            rollouts,
-            trainers,
-            syncs,
-            at,
-            **self.framework.around(self.job),
-        ).step_s
+        around = self.framework.around(self.job)
+        return closed_columns(self.job, rollouts, trainers, syncs, at, **around).step_s
 
     def _least_s(self) -> list[float]:
         """Seconds of a step that each trainer takes at least, whatever makes its answers."""
@@ -304,12 +298,8 @@ class SplitTable:
 
     def sides(self, made: RolloutChoice, trained: TrainerChoice) -> RunSides:
         """What a step of a candidate is made of."""
-        return RunSides(
-            rollouts=made.side,
-            trainer=trained.side,
-            sync=self.sync(made, trained),
-            **self.framework.around(self.job),
-        )
+        around = self.framework.around(self.job)
+        return RunSides(rollouts=made.side, trainer=trained.side, sync=self.sync(made, trained), **around)
 
     def choices(self, found: Candidates, place: int) -> tuple[RolloutChoice, TrainerChoice]:
         """Both sides of a candidate."""
