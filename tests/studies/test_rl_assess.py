@@ -139,7 +139,7 @@ def test_a_larger_share_of_the_memory_never_loses_room(facts: Facts) -> None:
     rooms = []
     for share in (0.5, 0.7, 0.9):
         asked = RolloutAsk(on="h100:8", system_id="h100", chips=8, engine="vllm", memory_share=share)
-        found = rollout_plans(model, system, JOB, [ServePlan()], framework, facts, engine="vllm", asked=asked)
+        found = rollout_plans(_ask(facts, model=model, rollouts=asked), system, [ServePlan()], framework, "vllm")
         assert found.sides[0] is not None
         rooms.append(found.sides[0].room_tokens)
     assert rooms == sorted(rooms)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Generic, Literal, TypeVar, get_args
 
 from mowich.errors import UserError
 from mowich.evidence.measured_tables import table_form
@@ -28,6 +28,7 @@ from mowich.rl.frameworks import Framework, read_framework
 from mowich.rl.job import BatchOrder, Environment, Pass, RlJob, SidePlacement
 from mowich.rl.lengths import Lengths
 
+P_co = TypeVar("P_co", bound=Plan | ServePlan, covariant=True)
 RowKind = Literal["step", "trainer_only", "weight_sync", "queue"]
 ROW_KINDS: tuple[RowKind, ...] = get_args(RowKind)
 
@@ -54,14 +55,14 @@ _UNSURE_TOTAL = re.compile(r"tokens off the printed mean", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RlSide:
+class RlSide(Generic[P_co]):
     """One side of a measured run. system_id, devices: where; software: engine or stack; plan: None where the row does
     not state it."""
 
     system_id: str
     devices: int
     software: str
-    plan: Plan | ServePlan | None
+    plan: P_co | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +77,8 @@ class RlCase:
     framework: Framework
     release: str
     model: Model
-    trainer: RlSide
-    rollouts: RlSide | None
+    trainer: RlSide[Plan]
+    rollouts: RlSide[ServePlan] | None
     job: RlJob | None
     update: TrainJob | None
     saves_B: float

@@ -118,7 +118,7 @@ def _word(name: str, help: str, vocabulary: str, example: str, edges: frozenset[
     return word(name, help, words=words, what=name, metavar="WORD", example=example, edges=edges)
 
 
-def _pairs(name: str, help: str, parse: Callable[[object], T], example: str, option: str = "") -> Field[T]:
+def _pairs(name: str, help: str, parse: Callable[[object], T], example: str) -> Field[T]:
     own = "Mapping[str, object] | str"
     return Field(
         name=name,
@@ -126,7 +126,6 @@ def _pairs(name: str, help: str, parse: Callable[[object], T], example: str, opt
         kind="mapping",
         help=help,
         metavar="PAIRS",
-        option=option,
         example=example,
         annotation=own,
     )

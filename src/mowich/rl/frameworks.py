@@ -10,7 +10,8 @@ from typing import Literal, get_args
 
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
-from mowich.rl.job import BATCH_ORDERS, BatchOrder, Pass
+from mowich.rl.job import BATCH_ORDERS, BatchOrder, Pass, RlJob
+from mowich.rl.sides import Around
 
 NO_FRAMEWORK = "unstated"
 """The framework of a run that names none; others have its facts where they have none of their own."""
@@ -74,6 +75,11 @@ class Framework:
     paths: Mapping[str, str]
     """Path of the fact behind each of these, by name of the fact, and of `file_rate`: bytes/s at which it writes
     weights to a file, where that is known."""
+
+    def around(self, job: RlJob) -> Around:
+        """What a step of a job has beside its sides: chips change sides only where both share them."""
+        switch_s = self.switch_s if job.placement == "colocated" else 0.0
+        return {"switch_s": switch_s, "hides_passes": self.hides_passes, "other_s": self.other_s}
 
 
 def framework_names(facts: Facts) -> tuple[str, ...]:

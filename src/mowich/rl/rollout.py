@@ -9,7 +9,7 @@ once. The steps themselves are those of `serving.step`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import NormalDist
 
 import numpy as np
@@ -118,13 +118,7 @@ class StepColumns:
 
     def take(self, rows: NDArray[np.intp]) -> StepColumns:
         """The rows at these places."""
-        return StepColumns(
-            self.sequences[rows],
-            self.context[rows],
-            self.seconds[rows],
-            self.prompt_s[rows],
-            self.tokens_per_step[rows],
-        )
+        return StepColumns(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def step_s(self, sequences: Floats, context: Floats) -> Floats:
         """Seconds of a step of each worker at several points [n, points]; as `TokenTimes.step_s`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -94,6 +95,14 @@ class SyncSide:
 
 NO_SYNC = SyncSide(method="", trainer_s=0.0, rollouts_s=0.0, whole_s=0.0)
 """Weights that are there at once: what a search sees before it knows who sends them to whom."""
+
+
+class Around(TypedDict):
+    """What a cycle has beside its sides, as `RunSides` names it."""
+
+    switch_s: float
+    hides_passes: bool
+    other_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

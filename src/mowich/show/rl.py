@@ -301,8 +301,9 @@ def _next(result: Result, saved: str) -> str:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-_RANKED = ("step_s", "tokens_per_s_per_chip", "usd_per_mtok")
-"""Numbers whose best is marked."""
+def _share_column(name: str, keep: int, of: str) -> Column:
+    """A share of the step or of the workers' time."""
+    return Column(name=name, unit="%", short=name, format="percent", scale=100.0, keep=keep, of=of)
 
 
 def _columns() -> list[Column]:
@@ -310,24 +311,8 @@ def _columns() -> list[Column]:
         Column(name="run", right=False),
         Column(name="chips", keep=20, wide=True),
         Column(name="step", unit="s", short="step s", format="spread", of="step_s"),
-        Column(
-            name="trainer waits",
-            unit="%",
-            short="trainer waits",
-            format="percent",
-            scale=100.0,
-            keep=40,
-            of="trainer_wait_frac",
-        ),
-        Column(
-            name="rollouts idle",
-            unit="%",
-            short="rollouts idle",
-            format="percent",
-            scale=100.0,
-            keep=30,
-            of="rollout_idle_frac",
-        ),
+        _share_column("trainer waits", 40, "trainer_wait_frac"),
+        _share_column("rollouts idle", 30, "rollout_idle_frac"),
         Column(name="tokens/s/chip", short="tok/s/chip", format="number", keep=5, of="tokens_per_s_per_chip"),
         Column(name="$/Mtok", format="interval", of="usd_per_mtok"),
         Column(name="price", right=False, keep=9),
@@ -362,7 +347,7 @@ def _line(row: Result, name: str, label: str, place: int, found: Mapping[str, Ra
     def number(metric: str) -> Cell:
         if metric == "step_s" and not is_run:
             return TextCell("not possible", str(row.get("reason") or ""))
-        ranks = found.get(metric) if metric in _RANKED else None
+        ranks = found.get(metric)
         mark = ranks.mark(place) if ranks is not None and ranks.best is not None else None
         return figure(row[metric], f"{label}.{metric}", mark, None if is_run else NOTHING)
 

@@ -20,13 +20,13 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, Notes, product_of, sum_of, unknown_estimate, worst_grade
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
-from mowich.machines.system import Level, System, resolve
+from mowich.machines.system import Level, System
 from mowich.models.model import Model
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, ServePlan
 from mowich.rl.cycle import Cycle, CyclePart
 from mowich.rl.events import play
-from mowich.rl.frameworks import Framework, read_framework
+from mowich.rl.frameworks import Framework
 from mowich.rl.job import Pass, RlJob
 from mowich.rl.rollout import room_tokens, token_times
 from mowich.rl.schedule import CycleColumns, closed_columns, closed_cycle
@@ -38,7 +38,7 @@ from mowich.software.engine import engine_for
 from mowich.software.recipes import FORMAT_OF, recipe_settings, switches
 from mowich.software.stack import Platform, as_set
 from mowich.studies.outcome import resolved
-from mowich.studies.rl_row import RlAsk, RlRow, RolloutAsk
+from mowich.studies.rl_row import RlAsk, RlRow
 from mowich.studies.serving import Deployment, deploy
 from mowich.studies.serving_plan import fact_spreads, searched_plans, worker
 from mowich.sums import float_sum
@@ -73,18 +73,12 @@ class RolloutPlans:
 
 
 def rollout_plans(
-    model: Model,
-    system: System,
-    job: RlJob,
-    plans: Sequence[ServePlan],
-    framework: Framework,
-    facts: Facts,
-    *,
-    engine: str,
-    asked: RolloutAsk,
+    ask: RlAsk, system: System, plans: Sequence[ServePlan], framework: Framework, engine: str
 ) -> RolloutPlans:
-    """What workers of each of `plans` take on all chips of a system. asked: release, share of a device that the engine
-    may use where a plan does not say it (None: the framework's), and drafts; its system and plan are not read."""
+    """What workers of each of `plans` take on all chips of a system. The system and the plan that the run asks for are
+    not read; a plan that does not say which share of a device the engine may use has that of the run, or of the
+    framework."""
+    model, job, facts, asked = ask.model, ask.job, ask.facts, ask.rollouts
     memory_share = asked.memory_share
     if memory_share is None:
         is_colocated = job.placement == "colocated"
@@ -92,7 +86,7 @@ def rollout_plans(
     stated = [
         p if p.launch.memory is not None else replace(p, launch=replace(p.launch, memory=memory_share)) for p in plans
     ]
-    d = deployed(model, system, engine, stated, facts, asked)
+    d = deployed(ask, system, engine, stated)
     mean = job.lengths.mean
     w = worker(d, ServeJob(prompt=job.prompt, output=mean, accept=asked.accept))
     most = facts.number("rl.constants.sequences")
@@ -116,11 +110,10 @@ def rollout_plans(
     return RolloutPlans(deployment=d, sides=tuple(sides))
 
 
-def deployed(
-    model: Model, system: System, engine: str, plans: Sequence[ServePlan], facts: Facts, asked: RolloutAsk
-) -> Deployment:
-    """Workers of `plans` with the release and the speculative decoding that rollouts ask for."""
-    return deploy(model, system, engine, plans, facts, accept=asked.accept, drafts=asked.drafts, release=asked.release)
+def deployed(ask: RlAsk, system: System, engine: str, plans: Sequence[ServePlan]) -> Deployment:
+    """Workers of `plans` with the release and the speculative decoding that a run asks for."""
+    of = ask.rollouts
+    return deploy(ask.model, system, engine, plans, ask.facts, accept=of.accept, drafts=of.drafts, release=of.release)
 
 
 def serving_ends(
@@ -152,8 +145,8 @@ def assess(ask: RlAsk, *, notes: Notes | None = None) -> RlRow:
     """The answer to one run, with the timeline of a few steps; `notes` records its laws. A run that no plan can do is a
     row with its reason. Raises UserError for what is asked wrongly."""
     facts, job, model = ask.facts, ask.job, ask.model
-    framework = read_framework(facts, ask.framework, ask.framework_release)
-    roll_system = resolve(facts, ask.rollouts.system_id, chips=ask.rollouts.chips)
+    framework = ask.software()
+    roll_system = ask.maker()
     platform = trainer_platform(ask, framework)
     engine = engine_for(facts, roll_system, ask.rollouts.engine or None, model)
     stated = ask.rollouts.plan
@@ -161,7 +154,7 @@ def assess(ask: RlAsk, *, notes: Notes | None = None) -> RlRow:
     plans = [p for p in plans if p.devices <= roll_system.devices]
     if not plans:
         return without_answer(ask, f"no worker plan is legal on {ask.rollouts.on} (heads, experts, devices)")
-    found = rollout_plans(model, roll_system, job, plans, framework, facts, engine=engine, asked=ask.rollouts)
+    found = rollout_plans(ask, roll_system, plans, framework, engine)
     if all(side is None for side in found.sides):
         return without_answer(
             ask, f"on {ask.rollouts.on} the longest answer has no room beside the weights of the engine"
@@ -235,7 +228,6 @@ def sync_of(
     source = SyncEnd(system=platform, devices=platform.devices, plan=plan, format=TRAINED_FORMAT)
     target = SyncEnd(system=system, devices=used, plan=served, format=served.weights, workers=workers)
     law = partial(sync_times, ask.model, source, target, facts=ask.facts, framework=framework, link_Bps=ask.link_Bps)
-
     if not (ask.sync or ask.framework or is_colocated) and is_one_vendor:
         method = min(map(law, USUAL_METHODS), key=lambda sync: (sync.trainer_s + sync.rollouts_s, sync.whole_s)).method
     return law(method, notes=notes).side()
@@ -249,25 +241,13 @@ def _chosen(
     job, system = ask.job, found.deployment.system
     trainers = [trainer_side(ask.model, platform, job, p, framework, models=models_of(ask)) for p in plans]
     rollouts = [(i, side) for i, side in enumerate(found.sides) if side is not None]
-    switch = framework.switch_s if job.placement == "colocated" else 0.0
+    around = framework.around(job)
 
     def steps(pairs: Sequence[tuple[int, int]], syncs: Sequence[SyncSide]) -> Floats:
         """Seconds of a step of each pair of places."""
-        at = (
-            np.array([i for i, _ in pairs], dtype=np.intp),
-            np.array([j for _, j in pairs], dtype=np.intp),
-            np.arange(len(pairs)),
-        )
-        return closed_columns(
-            job,
-            [side for _, side in rollouts],
-            trainers,
-            syncs,
-            at,
-            switch_s=switch,
-            hides_passes=framework.hides_passes,
-            other_s=framework.other_s,
-        ).step_s
+        i, j = np.array(pairs, dtype=np.intp).T
+        at = i, j, np.arange(len(pairs))
+        return closed_columns(job, [side for _, side in rollouts], trainers, syncs, at, **around).step_s
 
     everywhere: Sequence[int] = range(len(rollouts))
     if len(rollouts) > MADE:
@@ -290,14 +270,7 @@ def _chosen(
         found=found,
         place=place,
         trainer_plan=plans[pairs[best][1]],
-        sides=RunSides(
-            rollouts=side,
-            trainer=trainers[pairs[best][1]],
-            sync=syncs[best],
-            switch_s=switch,
-            hides_passes=framework.hides_passes,
-            other_s=framework.other_s,
-        ),
+        sides=RunSides(rollouts=side, trainer=trainers[pairs[best][1]], sync=syncs[best], **around),
     )
 
 
@@ -428,7 +401,7 @@ def _row(ask: RlAsk, framework: Framework, platform: Platform, choice: _Choice, 
     cost = _cost(ask, chips, step, cycle)
     return RlRow(
         ask=ask,
-        maker=resolve(ask.facts, ask.rollouts.system_id, chips=ask.rollouts.chips),
+        maker=ask.maker(),
         machine=platform,
         reason="",
         rollout_plan=choice.rollout_plan,
@@ -552,8 +525,8 @@ def without_answer(ask: RlAsk, reason: str) -> RlRow:
     none = partial(unknown_estimate, reason=reason)
     return RlRow(
         ask=ask,
-        maker=resolve(ask.facts, ask.rollouts.system_id, chips=ask.rollouts.chips),
-        machine=trainer_platform(ask, read_framework(ask.facts, ask.framework, ask.framework_release)),
+        maker=ask.maker(),
+        machine=trainer_platform(ask, ask.software()),
         reason=reason,
         step_s=none("s"),
         tokens_per_s_per_chip=none("1/s"),

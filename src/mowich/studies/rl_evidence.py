@@ -21,7 +21,6 @@ from mowich.evidence.scores import OrderedPair, RowResult, scored_rows
 from mowich.evidence.sync_rows import read_sync
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.plans.plan import Plan, ServePlan
 from mowich.rl.cycle import CyclePart
 from mowich.software.stack import equip
 from mowich.studies.rl import assess
@@ -52,7 +51,6 @@ def ask_of_case(case: RlCase, facts: Facts) -> RlAsk:
     assert case.job is not None
     assert case.rollouts is not None
     each = resolve(facts, case.trainer.system_id).devices_per_chip
-    makes, trains = case.rollouts.plan, case.trainer.plan
     return RlAsk(
         model=case.model,
         job=case.job,
@@ -61,7 +59,7 @@ def ask_of_case(case: RlCase, facts: Facts) -> RlAsk:
             system_id=case.rollouts.system_id,
             chips=max(1, case.rollouts.devices // each),
             engine=case.rollouts.software,
-            plan=makes if isinstance(makes, ServePlan) else None,
+            plan=case.rollouts.plan,
             memory_share=case.memory_share,
         ),
         trainer=TrainerAsk(
@@ -69,7 +67,7 @@ def ask_of_case(case: RlCase, facts: Facts) -> RlAsk:
             system_id=case.trainer.system_id,
             chips=max(1, case.trainer.devices // each),
             stack=case.trainer.software or None,
-            plan=trains if isinstance(trains, Plan) else None,
+            plan=case.trainer.plan,
         ),
         facts=facts,
         framework=case.framework.name,
@@ -145,7 +143,7 @@ def _update(case: RlCase, facts: Facts) -> PhaseTimes:
     it writes for workers."""
     assert case.update is not None
     plan = case.trainer.plan
-    assert isinstance(plan, Plan)
+    assert plan is not None
     factor = facts.fact(case.framework.paths["training"])
     platform = equip(facts, case.trainer.system_id, chips=case.trainer.devices, stack=case.trainer.software)
     step = predict_step(case.model, platform, case.update, plan)

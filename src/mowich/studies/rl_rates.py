@@ -17,7 +17,7 @@ from mowich.estimate import Estimate, from_spreads, unknown_estimate
 from mowich.evidence.residual import step_interval
 from mowich.facts import Fact
 from mowich.plans.plan import stated_plan
-from mowich.rl.frameworks import Framework, read_framework
+from mowich.rl.frameworks import Framework
 from mowich.rl.trainer import step_job
 from mowich.studies.rl import deployed, serving_ends
 from mowich.studies.rl_row import RlAsk
@@ -45,7 +45,7 @@ def rollout_rate(run: RlAsk, system: str, chips: int, *, engine: str = "") -> Si
         return _without("no plan of a worker fits", vendor.engine)
     base, best = search.ask.base, int(np.argmin(table.alone_s))
     made = table.rollouts[best]
-    d = deployed(base.model, vendor.system, vendor.engine, [made.plan], base.facts, base.rollouts)
+    d = deployed(base, vendor.system, vendor.engine, [made.plan])
     downs, ups = serving_ends(d, 0, made.side, base.job, base.facts)
     return SideRate(
         tokens_per_s_per_chip=_rate(search, chips, table.alone_s[best], downs, ups, "generation"),
@@ -84,7 +84,7 @@ def _search(run: RlAsk, system: str, chips: int, engine: str) -> _Search:
     job = replace(run.job, placement="split", staleness=max(1, run.job.staleness))
     base = replace(run, job=job, rollouts=replace(run.rollouts, engine=engine, plan=None))
     ask = SplitAsk(base=base, chips=chips, systems=(system,))
-    framework = read_framework(base.facts, base.framework, base.framework_release)
+    framework = base.software()
     found = SplitSystem(ask=ask, place=0, name=system, framework=framework)
     return _Search(
         ask=ask,

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from mowich.economics import energy
 from mowich.estimate import Estimate
 from mowich.facts import Facts
-from mowich.machines.system import System
+from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.plans.plan import Plan, ServePlan, stated_plan
 from mowich.rl.cycle import Binds, Cycle, CyclePart
+from mowich.rl.frameworks import Framework, read_framework
 from mowich.rl.job import RlJob
 from mowich.shown import Keyed
 from mowich.software.engine import engine_for
@@ -73,6 +74,14 @@ class RlAsk:
     teacher: Model | None = None
     judge_id: str = ""
     assumed: tuple[str, ...] = ()
+
+    def software(self) -> Framework:
+        """The framework under the run's facts. Raises UserError for one that is not known."""
+        return read_framework(self.facts, self.framework, self.framework_release)
+
+    def maker(self) -> System:
+        """The chips that make answers, under the run's facts. Raises UserError for a system that is not known."""
+        return resolve(self.facts, self.rollouts.system_id, chips=self.rollouts.chips)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,6 @@ from mowich.plans.search import by_time
 from mowich.price_terms import Quote, quote
 from mowich.progress import steps, tell
 from mowich.rl.events import play
-from mowich.rl.frameworks import read_framework
 from mowich.rl.split import Candidates, Indices, by_goal, front_of, step_usd_per_mtok
 from mowich.shown import Keyed
 from mowich.studies.ranking import AT_EQUAL_CHIPS, EQUAL_WITHIN, Ranking, names_listed
@@ -225,7 +224,7 @@ def find_split(ask: SplitAsk) -> RlSplit:
     """The best run over each pair of systems, and on each of them with chips that take turns. Raises UserError for a
     system that is not known."""
     base = ask.base
-    framework = read_framework(base.facts, base.framework, base.framework_release)
+    framework = base.software()
     names = tuple(dict.fromkeys(ask.systems))
     vendors = [SplitSystem(ask=ask, place=i, name=name, framework=framework) for i, name in enumerate(names)]
     in_turns = replace(base.job, placement="colocated", staleness=0)

@@ -120,25 +120,16 @@ class SplitSystem:
         if not plans:
             return []
         serve = ServeJob(prompt=job.prompt, output=job.lengths.mean, accept=asked.accept)
-        d = deployed(base.model, self.system, self.engine, plans, base.facts, asked)
+        d = deployed(base, self.system, self.engine, plans)
         found = search_serving(self.system, worker(d, serve), serve, apart=False)
         return [plans[i] for i in sorted({f.decode for f in (*found.best, *found.front)})]
 
     def workers(self, job: RlJob) -> list[tuple[ServePlan, RolloutSide]]:
         """The plans of a worker with what it takes in a run, where it has room."""
-        base = self.ask.base
         if not self.plans:
             return []
-        found = rollout_plans(
-            base.model,
-            self.system,
-            job,
-            self.plans,
-            self.framework,
-            base.facts,
-            engine=self.engine,
-            asked=base.rollouts,
-        )
+        run = replace(self.ask.base, job=job)
+        found = rollout_plans(run, self.system, self.plans, self.framework, self.engine)
         pairs = zip(found.deployment.plans, found.sides, strict=True)
         return [(plan, side) for plan, side in pairs if side is not None]
 
@@ -279,16 +270,8 @@ class SplitTable:
         syncs: Sequence[SyncSide],
         at: tuple[Indices, Indices, Indices],
     ) -> Floats:
-        return closed_columns(
-            self.job,
-            rollouts,
-            trainers,
-            syncs,
-            at,
-            switch_s=self._switch_s,
-            hides_passes=self.framework.hides_passes,
-            other_s=self.framework.other_s,
-        ).step_s
+        around = self.framework.around(self.job)
+        return closed_columns(self.job, rollouts, trainers, syncs, at, **around).step_s
 
     def _least_s(self) -> list[float]:
         """Seconds of a step that each trainer takes at least, whatever makes its answers."""
@@ -315,18 +298,8 @@ class SplitTable:
 
     def sides(self, made: RolloutChoice, trained: TrainerChoice) -> RunSides:
         """What a step of a candidate is made of."""
-        return RunSides(
-            rollouts=made.side,
-            trainer=trained.side,
-            sync=self.sync(made, trained),
-            switch_s=self._switch_s,
-            hides_passes=self.framework.hides_passes,
-            other_s=self.framework.other_s,
-        )
-
-    @property
-    def _switch_s(self) -> float:
-        return self.framework.switch_s if self.job.placement == "colocated" else 0.0
+        around = self.framework.around(self.job)
+        return RunSides(rollouts=made.side, trainer=trained.side, sync=self.sync(made, trained), **around)
 
     def choices(self, found: Candidates, place: int) -> tuple[RolloutChoice, TrainerChoice]:
         """Both sides of a candidate."""

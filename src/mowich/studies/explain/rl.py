@@ -11,14 +11,12 @@ from mowich.economics import energy, money
 from mowich.estimate import Notes, Term
 from mowich.facts import Facts
 from mowich.facts.moves import noted
-from mowich.machines.system import resolve
 from mowich.models.model import Model
 from mowich.plans.plan import Plan, ServePlan
 from mowich.requests.fields import Edge
 from mowich.requests.rl import RL
 from mowich.requests.rl_fields import QUESTION
 from mowich.requests.schema import QuestionSource
-from mowich.rl.frameworks import read_framework
 from mowich.rl.trainer import packed_job
 from mowich.scenario import is_inline
 from mowich.shown import Result
@@ -112,7 +110,7 @@ class _Run:
     def framework(self) -> Mapping[str, Term]:
         """What the framework adds to both sides."""
         ask, notes = self.now, Notes()
-        found = read_framework(self.facts, ask.framework, ask.framework_release)
+        found = ask.software()
         for name in _FACTORS:
             path = found.paths[name]
             unit = self.facts.fact(path).unit or "x"
@@ -126,17 +124,7 @@ class _Run:
         """A step of a worker with its mean number of sequences at half a mean answer; a run evaluates every step."""
         ask, job, plan = self.now, self.now.job, self.now.rollouts.plan
         assert plan is not None
-        framework = read_framework(self.facts, ask.framework, ask.framework_release)
-        found = rollout_plans(
-            ask.model,
-            resolve(self.facts, ask.rollouts.system_id, chips=ask.rollouts.chips),
-            job,
-            [plan],
-            framework,
-            self.facts,
-            engine=ask.rollouts.engine,
-            asked=ask.rollouts,
-        )
+        found = rollout_plans(ask, ask.maker(), [plan], ask.software(), ask.rollouts.engine)
         side, notes = found.sides[0], Notes()
         if side is None:
             return notes.terms
@@ -154,7 +142,7 @@ class _Run:
         """An optimizer step, packed; the passes are its forward times."""
         ask, plan = self.now, self.now.trainer.plan
         assert plan is not None
-        platform = trainer_platform(ask, read_framework(self.facts, ask.framework, ask.framework_release))
+        platform = trainer_platform(ask, ask.software())
         one = replace(plan, micro_batch=1)
         job = packed_job(ask.job, plan, ask.job.global_batch)
         terms = noted_on(partial(record_step, ask.model, job, one), platform, self.facts).terms
@@ -172,10 +160,9 @@ class _Run:
 
         def record(known: Facts, notes: Notes) -> None:
             own = replace(ask, facts=known)
-            framework = read_framework(known, ask.framework, ask.framework_release)
-            system = resolve(known, ask.rollouts.system_id, chips=ask.rollouts.chips)
+            framework, workers = own.software(), int(self.row["rollouts"]["workers"])
             platform = trainer_platform(own, framework)
-            sync_of(own, framework, platform, train, system, serve, int(self.row["rollouts"]["workers"]), notes)
+            sync_of(own, framework, platform, train, own.maker(), serve, workers, notes)
 
         return noted(record, self.facts).terms
 
