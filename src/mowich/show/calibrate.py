@@ -9,7 +9,20 @@ from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, percent
 from mowich.show.headline import tenths
-from mowich.show.page import Cell, Column, LateCharts, Page, Part, Run, Table, TextCell, Words, counted, paragraphs
+from mowich.show.page import (
+    Cell,
+    Column,
+    LateCharts,
+    Page,
+    Part,
+    Run,
+    Table,
+    TextCell,
+    Words,
+    counted,
+    paragraphs,
+    word_columns,
+)
 from mowich.shown import Result
 from mowich.units import sig, write_value
 
@@ -140,13 +153,7 @@ def _errors(summary: Result) -> Table:
     }
     return Table(
         title="Errors",
-        columns=[
-            Column(name="predicted with", right=False),
-            Column(name="n"),
-            Column(name="median"),
-            Column(name="p90"),
-            Column(name="bias"),
-        ],
+        columns=word_columns(["predicted with", "n", "median", "p90", "bias"], left=["predicted with"]),
         rows=[
             [
                 said,
@@ -178,12 +185,7 @@ def _points(rows: Sequence[Result]) -> list[Table]:
         Table(
             title="Points",
             columns=[
-                Column(name="where", right=False),
-                Column(name="metric", right=False),
-                Column(name="measured"),
-                Column(name="before"),
-                Column(name="after"),
-                Column(name="left out"),
+                *word_columns(["where", "metric", "measured", "before", "after", "left out"], left=["where", "metric"]),
                 Column(name="what", right=False, keep=1),
             ],
             rows=[line(r) for r in rows],

@@ -339,12 +339,7 @@ def _unit_worth(result: Result) -> list[Part]:
     caption = "What one more unit would add, there in all periods"
     table = Table(
         title=caption,
-        columns=[
-            Column(name="units", right=False),
-            Column(name="adds"),
-            Column(name="chips of a unit"),
-            Column(name="a chip adds"),
-        ],
+        columns=word_columns(["units", "adds", "chips of a unit", "a chip adds"], left=["units"]),
         rows=[
             [subject, amount(result["goal"], gain), str(n), amount(result["goal"], gain / n)]
             for subject, gain in sorted(gains.items(), key=lambda pair: -pair[1])
@@ -428,12 +423,7 @@ def _flips(found: Sequence[Result]) -> list[Part]:
     tied = tied_leaders(flips)
     table = Table(
         title="Flip points, nearest first",
-        columns=[
-            Column(name="task", right=False),
-            Column(name="leader", right=False),
-            Column(name="when", right=False),
-            Column(name="of today"),
-        ],
+        columns=word_columns(["task", "leader", "when", "of today"], left=["task", "leader", "when"]),
         rows=[
             [
                 f.task,

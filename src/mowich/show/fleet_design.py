@@ -7,7 +7,7 @@ from functools import partial
 from mowich.show.fleet_amounts import dearer, does_more
 from mowich.show.fleet_idle import captioned
 from mowich.show.formats import interval, number_text, percent
-from mowich.show.page import NOTHING, Column, Part, Table, Words, estimate_of
+from mowich.show.page import NOTHING, Column, Part, Table, Words, estimate_of, word_columns
 from mowich.shown import Result
 from mowich.units import sig
 
@@ -64,13 +64,7 @@ def design_parts(found: Result) -> list[Part]:
     )
     knobs = Table(
         title="Which property matters",
-        columns=[
-            Column(name="property", right=False),
-            Column(name="at 90%"),
-            Column(name="at 110%"),
-            Column(name="would matter at"),
-            Column(name="share there"),
-        ],
+        columns=word_columns(["property", "at 90%", "at 110%", "would matter at", "share there"], left=["property"]),
         rows=[
             [
                 k["name"],

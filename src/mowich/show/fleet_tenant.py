@@ -11,7 +11,7 @@ from mowich.show.colours import look_called
 from mowich.show.fleet_amounts import amount, dearer, does_more, dollars, is_work
 from mowich.show.fleet_idle import captioned, count_text
 from mowich.show.formats import UNKNOWN, percent
-from mowich.show.page import NOTHING, Column, Figure, Part, Table, Words, estimate_of, paragraphs
+from mowich.show.page import NOTHING, Column, Figure, Part, Table, Words, estimate_of, paragraphs, word_columns
 from mowich.shown import Result
 from mowich.studies.ranking import names_listed
 from mowich.sums import float_sum
@@ -78,11 +78,7 @@ def fall_parts(fall: Result) -> list[Part]:
     let_go = Table(
         title="Commitments that could be let go",
         columns=[
-            Column(name="system", right=False),
-            Column(name="from", right=False),
-            Column(name="to", right=False),
-            Column(name="units"),
-            Column(name="chips"),
+            *word_columns(["system", "from", "to", "units", "chips"], left=["system", "from", "to"]),
             Column(name="cost, $", short="cost"),
         ],
         rows=[
@@ -94,13 +90,9 @@ def fall_parts(fall: Result) -> list[Part]:
     )
     refilled = Table(
         title="Who takes the chips",
-        columns=[
-            Column(name="workload", right=False),
-            Column(name="tenant", right=False),
-            Column(name="of what it asks, today"),
-            Column(name="then"),
-            Column(name="chips more"),
-        ],
+        columns=word_columns(
+            ["workload", "tenant", "of what it asks, today", "then", "chips more"], left=["workload", "tenant"]
+        ),
         rows=[
             [r["workload"], r["tenant"], f"{sig(r['before'])}x", f"{sig(r['after'])}x", count_text(r["chips"])]
             for r in fall["refilled"]

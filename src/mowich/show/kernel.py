@@ -24,6 +24,7 @@ from mowich.show.page import (
     Words,
     estimate_of,
     paragraphs,
+    word_columns,
 )
 from mowich.shown import Result
 from mowich.studies.fact_labels import kernel_label
@@ -168,12 +169,9 @@ def _tables(result: Result, engines: Mapping[str, Result], time: Estimate, path:
         ),
         Table(
             title="DMA by size of descriptor",
-            columns=[
-                Column(name="DMA descriptors", right=False),
-                Column(name="count"),
-                Column(name="bytes"),
-                Column(name="of the DMA engines' rate"),
-            ],
+            columns=word_columns(
+                ["DMA descriptors", "count", "bytes", "of the DMA engines' rate"], left=["DMA descriptors"]
+            ),
             rows=sizes,
             elsewhere="--json",
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mowich.show.formats import interval
-from mowich.show.page import NOTHING, Column, Page, Run, Table, estimate_of, paragraphs
+from mowich.show.page import NOTHING, Column, Page, Run, Table, estimate_of, paragraphs, word_columns
 from mowich.shown import Result
 from mowich.units import show
 
@@ -108,11 +108,7 @@ def _risks(edits: list[Result]) -> list[str]:
 def _bounds(bounds: list[Result]) -> Table:
     return Table(
         title="Most that edits of a kind can gain",
-        columns=[
-            Column(name="kind of edits", right=False),
-            Column(name="gains at most"),
-            Column(name="because of", right=False),
-        ],
+        columns=word_columns(["kind of edits", "gains at most", "because of"], left=["kind of edits", "because of"]),
         rows=[["all together" if b["kind"] == "all" else b["kind"], f"{b['gain']:.0%}", b["by"]] for b in bounds],
         elsewhere="--json",
     )
@@ -121,13 +117,7 @@ def _bounds(bounds: list[Result]) -> Table:
 def _looked_at(others: list[Result]) -> Table:
     return Table(
         title="Looked at and not offered",
-        columns=[
-            Column(name="line", right=False),
-            Column(name="kind", right=False),
-            Column(name="what", right=False),
-            Column(name="gain"),
-            Column(name="why not", right=False),
-        ],
+        columns=word_columns(["line", "kind", "what", "gain", "why not"], left=["line", "kind", "what", "why not"]),
         rows=[
             [_where(e), e["kind"], e["what"], NOTHING if e["gain"] is None else f"{e['gain']:.1%}", _why_not(e)]
             for e in others

@@ -10,7 +10,19 @@ from collections.abc import Iterator, Sequence
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import first_sentence, headed, percent
-from mowich.show.page import NOTHING, Cell, Column, LateCharts, Page, Part, Run, Table, counted, paragraphs
+from mowich.show.page import (
+    NOTHING,
+    Cell,
+    Column,
+    LateCharts,
+    Page,
+    Part,
+    Run,
+    Table,
+    counted,
+    paragraphs,
+    word_columns,
+)
 from mowich.shown import Result
 from mowich.units import show
 
@@ -302,13 +314,9 @@ def _difference_parts(found: Result) -> list[Part]:
     ]
     table = Table(
         title="Compared",
-        columns=[
-            Column(name="name", right=False),
-            Column(name="tiles"),
-            Column(name="elements"),
-            Column(name="largest difference"),
-            Column(name="elements that differ"),
-        ],
+        columns=word_columns(
+            ["name", "tiles", "elements", "largest difference", "elements that differ"], left=["name"]
+        ),
         rows=rows,
         elsewhere="--json",
     )

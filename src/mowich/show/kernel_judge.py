@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mowich.show.formats import interval, number_text
-from mowich.show.page import NOTHING, Column, Page, Run, Table, counted, estimate_of, paragraphs
+from mowich.show.page import NOTHING, Column, Page, Run, Table, counted, estimate_of, paragraphs, word_columns
 from mowich.shown import Result
 from mowich.studies.judge.measured import WORTH_MEASURING
 from mowich.units import show
@@ -72,12 +72,9 @@ def _ranked(rows: list[Result]) -> Table:
     return Table(
         title="By time",
         columns=[
-            Column(name="rank"),
-            Column(name="file", right=False),
-            Column(name="time"),
-            Column(name="faster than the first"),
-            Column(name="order", right=False),
-            Column(name="expected gain"),
+            *word_columns(
+                ["rank", "file", "time", "faster than the first", "order", "expected gain"], left=["file", "order"]
+            ),
             Column(name="HBM", keep=3),
             Column(name="binds", right=False, keep=2),
             Column(name="largest difference", keep=1),
@@ -106,11 +103,7 @@ def _ranked(rows: list[Result]) -> Table:
 def _refused(rows: list[Result]) -> Table:
     return Table(
         title="Wrong and refused",
-        columns=[
-            Column(name="file", right=False),
-            Column(name="status", right=False),
-            Column(name="reason", right=False),
-        ],
+        columns=word_columns(["file", "status", "reason"], left=["file", "status", "reason"]),
         rows=[[row["file"], row["status"], row["reason"] or NOTHING] for row in rows],
         most=40,
         elsewhere="--json or --csv",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from mowich.show.formats import headed, interval
-from mowich.show.page import NOTHING, Column, Page, Part, Run, Table, estimate_of, paragraphs
+from mowich.show.page import NOTHING, Column, Page, Part, Run, Table, estimate_of, paragraphs, word_columns
 from mowich.shown import Result
 from mowich.units import show
 
@@ -135,12 +135,7 @@ def _refused(rows: Sequence[Result]) -> Table:
     first = {(row["status"], row["reason"] or NOTHING): row for row in reversed(rows)}
     return Table(
         title="Wrong and refused",
-        columns=[
-            Column(name="variants"),
-            Column(name="status", right=False),
-            Column(name="for example", right=False),
-            Column(name="why", right=False),
-        ],
+        columns=word_columns(["variants", "status", "for example", "why"], left=["status", "for example", "why"]),
         rows=[
             [str(n), key[0], f"{settings_text(first[key]['settings'])} on {first[key]['on']}", key[1]]
             for key, n in counted.most_common()

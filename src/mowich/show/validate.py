@@ -14,7 +14,7 @@ from mowich.show.charts import Chart
 from mowich.show.colours import GREY, look_called
 from mowich.show.formats import UNKNOWN, percent
 from mowich.show.headline import accuracy_headline, tenths
-from mowich.show.page import Cell, Column, LateCharts, Page, Part, Run, Table, TextCell, Words, paragraphs
+from mowich.show.page import Cell, LateCharts, Page, Part, Run, Table, TextCell, Words, paragraphs, word_columns
 from mowich.shown import Result
 from mowich.units import sig
 
@@ -73,14 +73,10 @@ def _left_out() -> list[Part]:
     made = dict.fromkeys(f"Of {e.work}: {e.command}, {e.date}." for e in found if e.command)
     table = Table(
         title="Left out of the fit",
-        columns=[
-            Column(name="left out of the fit", right=False),
-            Column(name="whole", right=False),
-            Column(name="n"),
-            Column(name="median"),
-            Column(name="p90"),
-            Column(name="in 90% range"),
-        ],
+        columns=word_columns(
+            ["left out of the fit", "whole", "n", "median", "p90", "in 90% range"],
+            left=["left out of the fit", "whole"],
+        ),
         rows=[
             [f"{e.work}, {e.what}", e.unit, str(e.rows), tenths(e.median), tenths(e.p90), percent(e.in_range)]
             for e in found
@@ -100,13 +96,7 @@ def _left_out_by_chip() -> list[Table]:
     return [
         Table(
             title=f"Left out of the fit, by chip: {_kind_of(work)}",
-            columns=[
-                Column(name="by chip", right=False),
-                Column(name="n"),
-                Column(name="median"),
-                Column(name="p90"),
-                Column(name="in 90% range"),
-            ],
+            columns=word_columns(["by chip", "n", "median", "p90", "in 90% range"], left=["by chip"]),
             rows=[[_label(e), str(e.rows), tenths(e.median), tenths(e.p90), percent(e.in_range)] for e in by_chip],
             wide=True,
         )
@@ -187,16 +177,7 @@ def _summaries(summary: Mapping[str, Result], shipped: bool, *, by_phase: bool) 
     return [
         Table(
             title=f"{word[0].upper()}{word[1:]}{', in sample' if shipped else ''}",
-            columns=[
-                Column(name=word, right=False),
-                Column(name="n"),
-                Column(name="refused"),
-                Column(name="median"),
-                Column(name="mean"),
-                Column(name="p90"),
-                Column(name="bias"),
-                Column(name="in 90% range"),
-            ],
+            columns=word_columns([word, "n", "refused", "median", "mean", "p90", "bias", "in 90% range"], left=[word]),
             rows=[_errors(name or "(none)", s) for name, s in body.items()],
             note=IN_SAMPLE if shipped else "",
         )
@@ -213,14 +194,10 @@ def _pairs(pairs: Sequence[Result]) -> list[Table]:
     return [
         Table(
             title="Synchronous against asynchronous",
-            columns=[
-                Column(name="synchronous", right=False),
-                Column(name="asynchronous", right=False),
-                Column(name="measured"),
-                Column(name="predicted"),
-                Column(name="order", right=False),
-                Column(name="doubts", right=False),
-            ],
+            columns=word_columns(
+                ["synchronous", "asynchronous", "measured", "predicted", "order", "doubts"],
+                left=["synchronous", "asynchronous", "order", "doubts"],
+            ),
             rows=[
                 [
                     pair["synchronous"],
@@ -268,13 +245,10 @@ def _hand_tuned(rows: Sequence[Result]) -> list[Table]:
     return [
         Table(
             title="Trainium with hand-tuned kernels",
-            columns=[
-                Column(name="Trainium, median of rows", right=False),
-                Column(name="n"),
-                Column(name="as shipped / measured"),
-                Column(name="measured / hand-tuned"),
-                Column(name="from kernels"),
-            ],
+            columns=word_columns(
+                ["Trainium, median of rows", "n", "as shipped / measured", "measured / hand-tuned", "from kernels"],
+                left=["Trainium, median of rows"],
+            ),
             rows=[
                 [
                     f"{chip} {model}",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mowich.estimate import Estimate
 from mowich.show.formats import UNKNOWN, percent, with_range
-from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, Words, counted, paragraphs
+from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, Words, counted, paragraphs, word_columns
 from mowich.shown import Result
 from mowich.units import show
 
@@ -105,11 +105,9 @@ def _figures(rows: Sequence[Result]) -> list[Part]:
         Table(
             title="Figures",
             columns=[
-                Column(name="figure", right=False),
-                Column(name="measured"),
-                Column(name="predicted, 90% range"),
-                Column(name="ratio"),
-                Column(name="status", right=False),
+                *word_columns(
+                    ["figure", "measured", "predicted, 90% range", "ratio", "status"], left=["figure", "status"]
+                ),
                 Column(name="log", right=False, keep=1),
             ],
             rows=[line(i, row) for i, row in enumerate(rows, 1)],

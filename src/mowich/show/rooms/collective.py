@@ -9,7 +9,19 @@ from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.colours import SystemLook, look_called
 from mowich.show.formats import number_text, percent
-from mowich.show.page import Cell, Column, LateCharts, Page, Run, Table, TextCell, Words, figure, paragraphs
+from mowich.show.page import (
+    Cell,
+    Column,
+    LateCharts,
+    Page,
+    Run,
+    Table,
+    TextCell,
+    Words,
+    figure,
+    paragraphs,
+    word_columns,
+)
 from mowich.shown import Result
 from mowich.studies.rooms.collective.published import LARGE_B, Compared, median
 from mowich.units import show, sig
@@ -231,16 +243,10 @@ def levels_table(levels: Sequence[Result], *, gap: bool = True) -> Table:
     bandwidth of the worst cut."""
     return Table(
         title="The machine, level by level",
-        columns=[
-            Column(name="level", right=False),
-            Column(name="kind", right=False),
-            Column(name="joins"),
-            Column(name="domains"),
-            Column(name="per chip, one way"),
-            Column(name="step"),
-            Column(name="hops"),
-            Column(name="cut, one way"),
-        ],
+        columns=word_columns(
+            ["level", "kind", "joins", "domains", "per chip, one way", "step", "hops", "cut, one way"],
+            left=["level", "kind"],
+        ),
         rows=[
             [
                 str(r["name"]),

@@ -3,7 +3,7 @@ as shipped and with kernels written by hand, and where the other machine becomes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mowich.estimate import Estimate, unknown_estimate
@@ -14,7 +14,7 @@ from mowich.software.releases import release_words
 from mowich.software.stack import equip
 from mowich.studies.brief.decisions import NO_DIFFERENCE, NO_VERDICT, Elsewhere, flip_text, job_level, work_verdict
 from mowich.studies.brief.known import AT, SERVED_JOBS, SUBJECT, Known
-from mowich.studies.brief.verdicts import BriefNumber, BriefPicture, JobRow, Section, ends_of, times_of
+from mowich.studies.brief.verdicts import BriefNumber, BriefPicture, JobRow, Section, times_of
 from mowich.studies.ranking import names_listed
 from mowich.studies.system_row import SystemRow
 
@@ -149,7 +149,6 @@ def jobs_section(known: Known, table: Sequence[JobRow]) -> Section:
     for row in table:
         levels.setdefault(row.rival_name, {})[row.work] = row.level
     verdict = work_verdict(levels)
-    shown = [row for row in table if row.dollar.value is not None]
     return Section(
         id="jobs",
         question="For which work is it the better buy?",
@@ -158,14 +157,10 @@ def jobs_section(known: Known, table: Sequence[JobRow]) -> Section:
         why=_why(known, table),
         numbers=tuple(n for row in table for n in _numbers(known, row)),
         commands=tuple(dict.fromkeys(row.command for row in table)),
-        picture=BriefPicture(
-            kind="ranges",
-            title="Tokens of a dollar on Trainium 3 over those on its rivals",
-            unit="times",
-            labels=tuple(f"{row.work}, beside {row.rival_name}" for row in shown),
-            series={"times": tuple(map(float, (row.dollar for row in shown)))},
-            low=tuple(ends_of(row.dollar)[0] for row in shown),
-            high=tuple(ends_of(row.dollar)[1] for row in shown),
+        picture=BriefPicture.of_ranges(
+            "Tokens of a dollar on Trainium 3 over those on its rivals",
+            "times",
+            ((f"{row.work}, beside {row.rival_name}", row.dollar) for row in table if row.dollar.value is not None),
         ),
     )
 
@@ -213,29 +208,41 @@ def _numbers(known: Known, row: JobRow) -> list[BriefNumber]:
         words = f"{row.work}, Trainium 3{' hand-tuned' if is_tuned else ''} over {row.rival_name}"
         words += f" ({row.basis})" if row.basis else ""
         name = f"{software}.{row.job}.{row.model}.{row.rival}"
-        if pair.speed.value is not None:
-            out.append(
-                BriefNumber(
-                    name=f"{name}.speed",
-                    what=f"tokens per second and chip, {words}",
-                    estimate=pair.speed,
-                    formula="trn3 / rival",
-                    symbols={"trn3": float(pair.mine.speed), "rival": float(pair.theirs.speed)},
-                    of=f"{pair.command}; tokens_per_s_per_chip",
+        speeds, costs = (pair.mine.speed, pair.theirs.speed), (pair.mine.usd, pair.theirs.usd)
+        for part, what, ratio, formula, sides, key in (
+            ("speed", "tokens per second and chip", pair.speed, "trn3 / rival", speeds, "tokens_per_s_per_chip"),
+            ("dollar", "tokens of a dollar", pair.dollar, "rival / trn3", costs, "usd_per_mtok"),
+        ):
+            if ratio.value is not None:
+                out.append(
+                    BriefNumber(
+                        name=f"{name}.{part}",
+                        what=f"{what}, {words}",
+                        estimate=ratio,
+                        formula=formula,
+                        symbols=dict(zip(("trn3", "rival"), map(float, sides), strict=True)),
+                        of=f"{pair.command}; {key}",
+                    )
                 )
-            )
-        if pair.dollar.value is not None:
-            out.append(
-                BriefNumber(
-                    name=f"{name}.dollar",
-                    what=f"tokens of a dollar, {words}",
-                    estimate=pair.dollar,
-                    formula="rival / trn3",
-                    symbols={"trn3": float(pair.mine.usd), "rival": float(pair.theirs.usd)},
-                    of=f"{pair.command}; usd_per_mtok",
-                )
-            )
     return out
+
+
+def numbers_of_rows(
+    known: Known, key: str, training: tuple[str, str], serving: tuple[str, str]
+) -> Iterator[BriefNumber]:
+    """A figure of every row: of training on each machine that has a plan, and of serving each model within limits. key:
+    of the figure in a row; training, serving: name and words of its numbers, with places for the machine, and for the
+    model before it."""
+    name, what = training
+    for s in known.systems:
+        row = known.trained(AT, s)
+        if row.plan is not None:
+            of = f"{known.to_train(AT, known.systems)}; {s}.{key}"
+            yield BriefNumber(name=name.format(s), what=what.format(known.name(s)), estimate=getattr(row, key), of=of)
+    name, what = serving
+    for model, s, served in known.served_rows():
+        of, words = f"{known.to_serve(model, known.systems)}; {s}.{key}", what.format(model, known.name(s))
+        yield BriefNumber(name=name.format(model, s), what=words, estimate=getattr(served, key), of=of)
 
 
 def _software(known: Known) -> list[str]:

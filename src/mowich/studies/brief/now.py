@@ -25,14 +25,13 @@ from mowich.studies.brief.decisions import (
     scale_verdict,
 )
 from mowich.studies.brief.economy import port_parts
-from mowich.studies.brief.jobs import TABLED, work_words
+from mowich.studies.brief.jobs import TABLED, numbers_of_rows, work_words
 from mowich.studies.brief.known import AT, BEFORE, PRICE_OF_ALL, SUBJECT, Known
 from mowich.studies.brief.verdicts import (
     BriefNumber,
     BriefPicture,
     Section,
     between,
-    ends_of,
     plainly,
     times_of,
 )
@@ -143,60 +142,50 @@ def _silicon_numbers(
     eight: Mapping[str, float],
 ) -> tuple[BriefNumber, ...]:
     """per_chip: property -> its gain; units, eight: system -> chips of a unit, FLOP/s of a chip at 8 bit."""
-    symbols = {
-        "now": eight[now.id],
-        "before": eight[before.id],
-        "chips_now": units[now.id],
-        "chips_before": units[before.id],
-    }
+    peaks = {"now": eight[now.id], "before": eight[before.id]}
+    chips = {"chips_now": units[now.id], "chips_before": units[before.id]}
     diff = known.facts_command(f"facts diff {SUBJECT} {BEFORE}")
-    of_peaks = f"{diff}; peak per chip, chips of a unit"
+    of_peaks = "peak per chip, chips of a unit"
     unit = per_chip["peak_8bit"] * units[now.id] / units[before.id]
-    return (
-        BriefNumber(
-            name="chips",
-            what="chips of an UltraServer over those of the one before",
-            estimate=exact(units[now.id] / units[before.id], "1"),
-            formula="chips_now / chips_before",
-            symbols={k: symbols[k] for k in ("chips_now", "chips_before")},
-            of=of_peaks,
+    rows: tuple[tuple[str, str, float, str, Mapping[str, float], str], ...] = (
+        (
+            "chips",
+            "chips of an UltraServer over those of the one before",
+            units[now.id] / units[before.id],
+            "chips_now / chips_before",
+            chips,
+            of_peaks,
         ),
-        BriefNumber(
-            name="unit",
-            what="arithmetic of an UltraServer over that of the one before",
-            estimate=exact(unit, "1"),
-            formula="now * chips_now / (before * chips_before)",
-            symbols=symbols,
-            of=of_peaks,
+        (
+            "unit",
+            "arithmetic of an UltraServer over that of the one before",
+            unit,
+            "now * chips_now / (before * chips_before)",
+            peaks | chips,
+            of_peaks,
         ),
-        BriefNumber(
-            name="chip_8bit",
-            what="the same of one chip, at 8 bit",
-            estimate=exact(per_chip["peak_8bit"], "1"),
-            formula="now / before",
-            symbols={k: symbols[k] for k in ("now", "before")},
-            of=of_peaks,
+        ("chip_8bit", "the same of one chip, at 8 bit", per_chip["peak_8bit"], "now / before", peaks, of_peaks),
+        (
+            "chip_16bit",
+            "the same of one chip, at 16 bit",
+            per_chip["peak_16bit"],
+            "now / before",
+            {"now": _peak(now, "bf16"), "before": _peak(before, "bf16")},
+            of_peaks,
         ),
-        BriefNumber(
-            name="chip_16bit",
-            what="the same of one chip, at 16 bit",
-            estimate=exact(per_chip["peak_16bit"], "1"),
-            formula="now / before",
-            symbols={"now": _peak(now, "bf16"), "before": _peak(before, "bf16")},
-            of=of_peaks,
+        *(
+            (name, f"{what} of one chip over that of the one before", per_chip[name], "", {}, f"memory.hbm_{fact}")
+            for name, what, fact in (
+                ("bandwidth", "speed of the memory", "bandwidth"),
+                ("memory", "memory", "capacity"),
+            )
         ),
+    )
+    return tuple(
         BriefNumber(
-            name="bandwidth",
-            what="speed of the memory of one chip over that of the one before",
-            estimate=exact(per_chip["bandwidth"], "1"),
-            of=f"{diff}; memory.hbm_bandwidth",
-        ),
-        BriefNumber(
-            name="memory",
-            what="memory of one chip over that of the one before",
-            estimate=exact(per_chip["memory"], "1"),
-            of=f"{diff}; memory.hbm_capacity",
-        ),
+            name=name, what=what, estimate=exact(x, "1"), formula=formula, symbols=symbols, of=f"{diff}; {where}"
+        )
+        for name, what, x, formula, symbols, where in rows
     )
 
 
@@ -485,17 +474,16 @@ def price_section(known: Known) -> Section:
         ),
         numbers=(*_price_numbers(known, even, cost), *port_numbers),
         commands=(known.command(f"prices --on {SUBJECT}"), known.to_train(AT, known.systems)),
-        picture=BriefPicture(
-            kind="ranges",
-            title="Dollars for an hour of one chip",
-            unit="USD/chip/h",
-            labels=(
-                *(f"{known.name(s)}: {'your price' if known.is_yours(s) else 'cost to its owner'}" for s in cost),
-                *(f"Trainium 3 breaks even: {what}" for what in even),
+        picture=BriefPicture.of_ranges(
+            "Dollars for an hour of one chip",
+            "USD/chip/h",
+            (
+                *(
+                    (f"{known.name(s)}: {'your price' if known.is_yours(s) else 'cost to its owner'}", e)
+                    for s, e in cost.items()
+                ),
+                *((f"Trainium 3 breaks even: {what}", e) for what, e in even.items()),
             ),
-            series={"USD/chip/h": (*map(float, cost.values()), *map(float, even.values()))},
-            low=tuple(ends_of(e)[0] for e in (*cost.values(), *even.values())),
-            high=tuple(ends_of(e)[1] for e in (*cost.values(), *even.values())),
         ),
     )
 
@@ -530,23 +518,10 @@ def _price_numbers(known: Known, even: Mapping[str, Estimate], cost: Mapping[str
             )
             for s, e in cost.items()
         ),
-        *(
-            BriefNumber(
-                name=f"token.{s}",
-                what=f"cost of a million tokens of training on {known.name(s)}",
-                estimate=known.trained(AT, s).usd_per_mtok,
-                of=f"{known.to_train(AT, known.systems)}; {s}.usd_per_mtok",
-            )
-            for s in known.systems
-            if known.trained(AT, s).plan is not None
-        ),
-        *(
-            BriefNumber(
-                name=f"token.{model}.{s}",
-                what=f"cost of a million output tokens of {model} on {known.name(s)}, within limits",
-                estimate=found.usd_per_mtok,
-                of=f"{known.to_serve(model, known.systems)}; {s}.usd_per_mtok",
-            )
-            for model, s, found in known.served_rows()
+        *numbers_of_rows(
+            known,
+            "usd_per_mtok",
+            ("token.{}", "cost of a million tokens of training on {}"),
+            ("token.{}.{}", "cost of a million output tokens of {} on {}, within limits"),
         ),
     )

@@ -21,6 +21,7 @@ from mowich.studies.brief.decisions import (
     sure_verdict,
 )
 from mowich.studies.brief.economy import TENANT_WORDS, tenant_parts, worth_parts
+from mowich.studies.brief.jobs import numbers_of_rows
 from mowich.studies.brief.known import AT, BEFORE, NEXT, SUBJECT, Known, rl_command
 from mowich.studies.brief.verdicts import (
     BriefNumber,
@@ -50,7 +51,6 @@ def energy_section(known: Known) -> Section:
     ratio = times_of(J[SUBJECT], J[best])
     draws = {s: drawn_power(known.facts, resolve(known.facts, s).id) for s in (SUBJECT, best)}
     watts = {s: draw.power for s, draw in draws.items()}
-    served = {(model, s): found.J_per_token for model, s, found in known.served_rows()}
     mine = watts[SUBJECT]
     is_given = chip_power(known.facts, resolve(known.facts, SUBJECT).id).grade == "user"
     low, high = ends_of(mine)
@@ -91,34 +91,16 @@ def energy_section(known: Known) -> Section:
                 symbols={"trn3": float(J[SUBJECT]), "rival": float(J[best])},
                 of=f"{known.to_train(AT, known.systems)}; J_per_token",
             ),
-            *(
-                BriefNumber(
-                    name=f"training.{s}",
-                    what=f"energy of a token of training on {known.name(s)}",
-                    estimate=e,
-                    of=f"{known.to_train(AT, known.systems)}; {s}.J_per_token",
-                )
-                for s, e in J.items()
-            ),
-            *(
-                BriefNumber(
-                    name=f"serving.{model}.{s}",
-                    what=f"energy of an output token of {model} on {known.name(s)}",
-                    estimate=e,
-                    of=f"{known.to_serve(model, known.systems)}; {s}.J_per_token",
-                )
-                for (model, s), e in served.items()
+            *numbers_of_rows(
+                known,
+                "J_per_token",
+                ("training.{}", "energy of a token of training on {}"),
+                ("serving.{}.{}", "energy of an output token of {} on {}"),
             ),
         ),
         commands=(known.to_train(AT, known.systems), known.command(f"power --on {','.join(known.systems)}")),
-        picture=BriefPicture(
-            kind="ranges",
-            title=f"Energy of a token in training {known.models[0].name}",
-            unit="J",
-            labels=tuple(known.name(s) for s in J),
-            series={"J": tuple(map(float, J.values()))},
-            low=tuple(ends_of(e)[0] for e in J.values()),
-            high=tuple(ends_of(e)[1] for e in J.values()),
+        picture=BriefPicture.of_ranges(
+            f"Energy of a token in training {known.models[0].name}", "J", ((known.name(s), e) for s, e in J.items())
         ),
     )
 
@@ -168,25 +150,18 @@ def next_section(known: Known) -> Section:
         numbers=(
             *(
                 BriefNumber(
-                    name=f"gain.{k}",
-                    what=f"tokens per second and chip over Trainium 3, {doing[k]}",
+                    name=f"{name}.{k}",
+                    what=f"tokens per second and chip over {over}, {doing[k]}",
                     estimate=e,
-                    formula="next / now",
-                    symbols={"next": symbols[k][NEXT], "now": symbols[k][SUBJECT]},
-                    of=_command(known, k, (SUBJECT, NEXT)),
+                    formula=f"next / {who}",
+                    symbols={"next": symbols[k][NEXT], who: symbols[k][systems[0]]},
+                    of=_command(known, k, systems),
                 )
-                for k, e in gain.items()
-            ),
-            *(
-                BriefNumber(
-                    name=f"beside.{k}",
-                    what=f"tokens per second and chip over {known.name(first)} of today, {doing[k]}",
-                    estimate=e,
-                    formula="next / rival",
-                    symbols={"next": symbols[k][NEXT], "rival": symbols[k][first]},
-                    of=_command(known, k, (first, NEXT)),
+                for name, ratios, over, who, systems in (
+                    ("gain", gain, "Trainium 3", "now", (SUBJECT, NEXT)),
+                    ("beside", beside, f"{known.name(first)} of today", "rival", (first, NEXT)),
                 )
-                for k, e in beside.items()
+                for k, e in ratios.items()
             ),
             *worth_numbers,
         ),
@@ -428,13 +403,5 @@ def sure_section(known: Known) -> Section:
             f"mowich explain r.json {SUBJECT}.step_s",
             *([known.facts_command(f"facts show {largest}")] if largest else []),
         ),
-        picture=BriefPicture(
-            kind="ranges",
-            title="Tokens per second and chip, with 90% ranges",
-            unit="tokens/s/chip",
-            labels=tuple(widths),
-            series={"tokens/s/chip": tuple(map(float, widths.values()))},
-            low=tuple(ends_of(e)[0] for e in widths.values()),
-            high=tuple(ends_of(e)[1] for e in widths.values()),
-        ),
+        picture=BriefPicture.of_ranges("Tokens per second and chip, with 90% ranges", "tokens/s/chip", widths.items()),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -91,6 +91,21 @@ class BriefPicture(Keyed):
     high: tuple[float, ...] = ()
     x: tuple[float, ...] = ()
     x_unit: str = ""
+
+    @classmethod
+    def of_ranges(cls, title: str, unit: str, known: Iterable[tuple[str, Estimate]]) -> BriefPicture:
+        """Known numbers, each with its label, and their ranges."""
+        rows = list(known)
+        ends = [ends_of(e) for _, e in rows]
+        return cls(
+            kind="ranges",
+            title=title,
+            unit=unit,
+            labels=tuple(label for label, _ in rows),
+            series={unit: tuple(float(e) for _, e in rows)},
+            low=tuple(low for low, _ in ends),
+            high=tuple(high for _, high in ends),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
