@@ -606,11 +606,12 @@ def launches() -> Mapping[str, tuple[tuple[str, ...], str]]:
         kept = json.loads(file.read_text(encoding="utf-8"))
         asked, text = kept["inputs"], file.with_suffix(".txt").read_text(encoding="utf-8")
         row = kept["row"]
-        on = ("--on", f"{row['system']}:{row['chips_requested']}")
+        batch = f"{row.get('global_batch_seqs', 512)}seqs"
+        on = ("--on", row["system"].partition(":")[0] + f":{row['chips_requested']}")
         job = (
             ("--serve", "--isl", "4k", "--osl", "1k", "--ttft", "5s", "--tpot", "60ms")
             if asked.get("task") == "serve"
-            else ("--train", "--tokens", "1T", "--seq", "8192", "--batch", "512seqs")
+            else ("--train", "--tokens", "1T", "--seq", "8192", "--batch", batch)
         )
         out[file.stem] = (("plan", str(asked["model"]), *job, *on, "--plan", "launch", "--json"), text)
     return out

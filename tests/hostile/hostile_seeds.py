@@ -268,6 +268,11 @@ def logs() -> Iterator[Case]:
     for size, time in ((1073741824, 0), (0, 4200), (0, 0)):
         files = {"m.log": f"system,kind,group,bytes,time_us\nh100,all-reduce,8,{size},{time}\n"}
         yield Case(f"log csv {size} {time}", ("calibrate", "m.log"), files, said="nothing was measured")
+    text, setup, _ = GOOD["forward-passes"]
+    made = re.sub(r'("num_decode_requests": )\d+', r"\g<1>-1", text, count=1)
+    assert made != text
+    words = ("calibrate", "m.log", "--on", str(setup.on), "--model", str(setup.model), "--json")
+    yield Case("log count", words, {"m.log": made}, REFUSED, "num_decode_requests is below 0")
     files = {"m.log": 'system,kind,group,bytes,time_us\n"h100,all-reduce,8,1073741824,4200\n'}
     yield Case("log csv quote", ("calibrate", "m.log", "--format", "csv"), files, REFUSED, "not a CSV table")
 
@@ -331,6 +336,11 @@ def launch_files() -> Iterator[Case]:
             made = re.sub(rf"({re.escape(old.rstrip('1 '))})([ =]*)[\w\"']+", rf"\1\g<2>{quoted}", text, count=1)
             assert made != text, (name, text)
             yield Case(f"launch {name} {value}", words, {"launch": made}, REFUSED)
+
+    words, text = launches()["torchtitan"]
+    made = re.sub(r"(--nproc-per-node)[ =]*\d+", r"\1 null", text, count=1)
+    assert made != text
+    yield Case("launch null", words, {"launch": made})
 
 
 def saved() -> Iterator[Case]:

@@ -19,6 +19,7 @@ from hostile_cases import (
     SWEEP,
     TRAFFIC,
     drawn,
+    launches,
     printed,
     rates,
 )
@@ -62,6 +63,8 @@ def test_what_is_spoiled_is_right_as_it_stands() -> None:
         getattr(mowich, name)(**given)
     for words in QUESTIONS:
         assert printed(words), words
+    for name, (words, text) in launches().items():
+        assert not problems(Case(name, words, {"launch": text}, ANSWERED))
     for verb, text in (("sweep", SWEEP), ("traffic", TRAFFIC), ("rl", RL), ("fleet", FLEET)):
         files = {"s.yaml": text, "r.json": rates()}
         assert not problems(Case(verb, (verb, "s.yaml", "--json"), files, frozenset({0})))

@@ -55,8 +55,8 @@ def _of_table(file: str, text: str) -> Iterator[_Step]:
         where = f"{file}:{reader.line_num}"
         if None in row or None in row.values():
             raise UserError("wrong number of cells", where=where, allowed=str(len(reader.fieldnames or ())))
-        counts = {column: log_figure(row.get(name) or "0", where, name) for name, column in _COUNTS.items()}
-        ms = log_figure(row["latency_ms"], where, "latency_ms")
+        counts = {column: log_figure(row.get(name) or "0", where, name, 0.0) for name, column in _COUNTS.items()}
+        ms = log_figure(row["latency_ms"], where, "latency_ms", 0.0)
         yield _Step(reader.line_num, row.get("workload_segment", ""), counts, ms)
 
 
@@ -71,8 +71,8 @@ def _of_trace(file: str, text: str) -> Iterator[_Step]:
         asked = inner.get("scheduled_requests") if isinstance(inner, dict) else None
         if not isinstance(inner, dict) or not isinstance(asked, dict):
             raise UserError("not the metrics of a forward pass", where=where, allowed="scheduled_requests, wall_time")
-        counts = {column: log_figure(str(asked.get(name, 0)), where, name) for name, column in _COUNTS.items()}
-        yield _Step(number, "", counts, 1e3 * log_figure(str(inner.get("wall_time", 0)), where, "wall_time"))
+        counts = {column: log_figure(str(asked.get(name, 0)), where, name, 0.0) for name, column in _COUNTS.items()}
+        yield _Step(number, "", counts, 1e3 * log_figure(str(inner.get("wall_time", 0)), where, "wall_time", 0.0))
 
 
 def read_steps(file: str, text: str) -> Reading:

@@ -82,14 +82,16 @@ def log_lines(text: str) -> Iterator[tuple[int, str]]:
         yield number, re.sub(r"\x1b\[[0-9;]*m", "", line)
 
 
-def log_figure(text: str, where: str, what: str) -> float:
-    """A finite number of a log without commas between thousands. Raises UserError."""
+def log_figure(text: str, where: str, what: str, least: float = -math.inf) -> float:
+    """A finite number of a log, from `least` on, without commas between thousands. Raises UserError."""
     try:
         value = float(text.replace(",", ""))
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise UserError(f"{what} is not a number", where=where, given=text)
+    if value < least:
+        raise UserError(f"{what} is below {least:g}", where=where, given=text)
     return value
 
 
