@@ -37,6 +37,7 @@ CHIP_FIELDS = (
 
 FASTER = (("mxfp4", "fp4"), ("mxfp8", "fp8"), ("bf16",), ("tf32",), ("fp32",))
 """Formats of a peak, the fewest bits first: no chip is faster with more of them. Those side by side may differ."""
+
 SYSTEM_FIELDS = ("chips_per_unit", "chips_per_server", "max_chips")
 ALIAS_KEYS = ("display", "chip", "aliases", "in_data")
 _SOFTWARE: Mapping[str, str] = {"training": "speed", "serving": "step"}

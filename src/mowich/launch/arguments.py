@@ -165,17 +165,16 @@ def read_arguments(program: LaunchProgram, given: Mapping[str, object], said: Fi
         one = names.get(name)
         if one is not None and one.is_open and _text(value) not in ("", *map(_text, one.words.values())):
             found.unknown.append(f"{name}={_text(value)}")
-        elif one is not None and (meant := _meant(one, value, f"{where}: {name}")) is not None:
-            own[one.field] = meant
         elif one is not None:
-            own.pop(one.field, None)  # null, as where it is not there
+            own[one.field] = _meant(one, value, f"{where}: {name}")
         elif program.fixed.get(name) != (value if program.form == "keys" else value or True):
             near = difflib.get_close_matches(name, list(names), n=1, cutoff=_NEAR)
             found.unknown.append(name + (f" (did you mean '{near[0]}'?)" if near else ""))
-    plan = program.plan({**own, **said})
-    plan.pop("layers", None)
-    found.job = {key: plan.pop(key) for key in (*_CHECKED, *_LEFT_OUT) if key in plan}
-    found.plan = plan
+    stated = {field: value for field, value in own.items() if value is not None}  # null is as not there
+    meant = program.plan({**stated, **said})
+    meant.pop("layers", None)
+    found.job = {key: meant.pop(key) for key in (*_CHECKED, *_LEFT_OUT) if key in meant}
+    found.plan = meant
     return found
 
 

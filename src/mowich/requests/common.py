@@ -202,5 +202,5 @@ def asked_timeline(reader: QuestionReader, field: Field[Path]) -> Path | None:
 def only_of(reader: QuestionReader, others: Sequence[Field[object]], job: str, use: Field[object]) -> None:
     """Note every field of the other job that was given."""
     for other in others:
-        if reader.given(other) is not None and reader.get(other) != other.default:
+        if reader.has(other) and reader.get(other) != other.default:
             reader.add(f"is an option of {job}", other, fix=f"leave it out, or use {reader.said(use)}")

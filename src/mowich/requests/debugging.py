@@ -181,7 +181,7 @@ CALLED_REFERENCE: Field[object] = Field(
 
 def check_debugging(reader: QuestionReader, reference: Field[object]) -> None:
     """Note what does not go together."""
-    if reader.given(reference) is not None:
+    if reader.has(reference):
         for field in (STOP, PRINT, WATCH):
             if reader.given(field):
                 reader.add(f"goes without {reader.said(reference)}: ask one of the two", field)

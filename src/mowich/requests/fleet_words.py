@@ -100,7 +100,7 @@ def scenario_in_words(reader: QuestionReader, scenario: Field[object]) -> str | 
     given = [field for field in (THERE, FLEET_WORK) if reader.given(field)]
     if not given:
         return None
-    if reader.given(scenario) is not None:
+    if reader.has(scenario):
         reader.add("is in the place of a scenario", given[0], fix="leave one of them out")
     if len(given) == 1:
         other = FLEET_WORK if given[0] is THERE else THERE

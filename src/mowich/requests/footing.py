@@ -211,7 +211,7 @@ def price_asked(result: Result) -> object:
 
 def asks_paid(reader: QuestionReader) -> bool:
     """Whether the money of a run is given, right or wrong."""
-    return reader.given(RUN_BUDGET) is not None
+    return reader.has(RUN_BUDGET)
 
 
 def only_one_site(reader: QuestionReader, sites: Field[int]) -> None:
@@ -223,7 +223,7 @@ def only_one_site(reader: QuestionReader, sites: Field[int]) -> None:
 def read_have(reader: QuestionReader) -> tuple[str, ...]:
     """Systems that are there, each with its size."""
     there = reader.get(HAVE) or ()
-    if reader.given(HAVE) is not None and reader.get(HAVE) == ():
+    if reader.has(HAVE) and reader.get(HAVE) == ():
         reader.add("names no system", HAVE, fix=f"for example {reader.example(HAVE)}")
     for name in there:
         if not has_size(name, None):
@@ -234,10 +234,10 @@ def read_have(reader: QuestionReader) -> tuple[str, ...]:
 def read_power(reader: QuestionReader, others: Sequence[Field[object]], names: Sequence[str]) -> None:
     """A problem where a site's power is asked for beside what says the number of chips in another way. others: fields
     that do, and the money of a run does; names: of the systems that it is to feed."""
-    if reader.given(SITE_POWER) is None:
+    if not reader.has(SITE_POWER):
         return
     for field in (*others, RUN_BUDGET):
-        if reader.given(field) is not None and reader.given(field) != field.default:
+        if reader.has(field) and reader.given(field) != field.default:
             reader.add(f"{reader.said(SITE_POWER)} says how many chips", field, fix="leave one of them out")
     if names and all(has_size(name, None) for name in names):
         reader.add(
@@ -245,16 +245,16 @@ def read_power(reader: QuestionReader, others: Sequence[Field[object]], names: S
             SITE_POWER,
             fix=f"for example {names[0].split(':')[0].split('*')[0]}",
         )
-    elif not names and reader.given(HAVE) is not None:
+    elif not names and reader.has(HAVE):
         reader.add("needs a system without a size to give its power to", SITE_POWER, fix="name one: trn3")
 
 
 def read_per(reader: QuestionReader) -> YearAsk | None:
     """The time that rows are told for, None where none is asked; a problem for what is only told of one."""
     per = reader.get(PER)
-    if reader.given(PER) is None:
+    if not reader.has(PER):
         for field in (SELLS, PAYS_WITHIN):
-            if reader.given(field) is not None:
+            if reader.has(field):
                 reader.add(f"needs a time, which {reader.said(PER)} states", field, fix=f"add {reader.example(PER)}")
     return None if per is None else YearAsk(per=per, sells=reader.get(SELLS), within_s=reader.get(PAYS_WITHIN))
 
@@ -276,7 +276,7 @@ def read_paid(reader: QuestionReader, footing: Field[object]) -> bool:
     if given is None:
         return False
     reader.need(RUN_BUDGET, RUN_DAYS, why=f" with {reader.said(given)}")
-    if reader.given(footing) is not None and reader.get(footing) != footing.default:
+    if reader.has(footing) and reader.get(footing) != footing.default:
         reader.add(
             f"{reader.said(RUN_BUDGET)} already says what is equal for all systems",
             footing,

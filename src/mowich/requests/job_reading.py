@@ -85,7 +85,7 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
 
 def _step_batch(reader: QuestionReader, seq: float | None) -> tuple[StepBatch, float | None]:
     """(the batch as it was said, its sequences; None where there is none, or one that is wrong)."""
-    if reader.given(BATCH) is not None:
+    if reader.has(BATCH):
         with reader.watch(BATCH):
             said = StepBatch.read(reader.given(BATCH))
             return said, said.of(seq or 1)
@@ -196,7 +196,7 @@ def with_images(reader: QuestionReader, job: ServeJob | None, model: Model | Non
     from mowich.models.encoder import encoder_of
     from mowich.serving.encoding import ServedImages
 
-    has_count, has_size = (reader.given(field) is not None for field in WITH_IMAGES)
+    has_count, has_size = (reader.has(field) for field in WITH_IMAGES)
     if has_count or has_size:
         reader.need(*WITH_IMAGES, why=f" with {reader.said(IMAGES if has_count else IMAGE_SIZE)}")
     count, size = (reader.get(IMAGES), reader.get(IMAGE_SIZE)) if has_count and has_size else (None, None)

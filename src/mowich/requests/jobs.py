@@ -257,7 +257,7 @@ def read_systems(
     if not isinstance(words, tuple) or None in words:
         return ()
     words = (*have, *words)
-    if not words and reader.given(field) is not None:
+    if not words and reader.has(field):
         reader.add("names no system", field, fix=f"for example {field.example}")
     if field is SINGLE_SYSTEM and len(words) > 1 and not several:
         reader.add("takes one system", field, given=reader.given(field), fix="mowich compare takes several")
@@ -392,7 +392,7 @@ def read_work(
 
 def _check_sized(reader: QuestionReader, chips: int | None) -> None:
     """A problem where systems are put on an equal footing, and nothing says how many chips the first one has."""
-    if chips is None and reader.given(CHIPS) is None and not asks_paid(reader):
+    if chips is None and not reader.has(CHIPS) and not asks_paid(reader):
         reader.add(
             f"needs {reader.said(CHIPS)}",
             EQUALS,
@@ -476,14 +476,14 @@ def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], c
     """Say so when a sequence is longer than the model was made for, and when the number of chips is not what a system
     gets."""
     context = context_note(reader, model)
-    if reader.given(ISL) is not None:
+    if reader.has(ISL):
         isl, osl = reader.get(ISL) or 0.0, reader.get(OSL) or 0.0
         context(isl + osl, f"{reader.said(ISL)} + {reader.said(OSL)} =")
         if osl == 1:
             reader.note(
                 f"{reader.said(OSL)} 1: an answer ends with its first token; TPOT is the time that one more would take"
             )
-    elif reader.given(KV_TOKENS) is not None:
+    elif reader.has(KV_TOKENS):
         context(reader.get(KV_TOKENS), reader.said(KV_TOKENS))
     else:
         context(reader.get(SEQ), reader.said(SEQ))
@@ -512,13 +512,13 @@ def _compare(reader: QuestionReader) -> CompareRequest:
     tuned = stack == HAND_TUNED
     is_paid = asks != "forward" and read_paid(reader, EQUALS)
     have, on = read_have(reader), reader.get(SYSTEMS)
-    if reader.given(SYSTEMS) is None and reader.given(HAVE) is None:
+    if not reader.has(SYSTEMS) and not reader.has(HAVE):
         reader.missing(SYSTEMS)
     read_power(reader, (CHIPS, EQUALS), on or ())
     year = read_per(reader)
     work = read_work(reader, SYSTEMS, work=asks, by_hand=True, needs_tokens=not is_paid, have=have)
     only_rent(reader, PRICE_KIND, str(work["term"]) if is_paid else "")
-    footing = reader.fill(Footing, have=have, has_tokens=reader.given(TOKENS) is not None)
+    footing = reader.fill(Footing, have=have, has_tokens=reader.has(TOKENS))
     named: dict[str, object] = {"emits": reader.get(EMIT), "footing": footing, "year": year, "hand_tuned": tuned}
     named |= {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
     return reader.fill(CompareRequest, **named, **work)
@@ -541,7 +541,7 @@ def _plan(reader: QuestionReader) -> PlanRequest:
     file, top, pick = asked_timeline(reader, TIMELINE), reader.get(TOP), reader.get(PICK)
     if top is not None and pick is not None and pick > top:
         reader.add("is not among the plans", PICK, given=pick, allowed=f"1 to {top} ({reader.said(TOP)})")
-    elif reader.edge is Edge.OPTION and reader.given(PICK) and file is None and reader.given(EMIT) is None:
+    elif reader.edge is Edge.OPTION and reader.given(PICK) and file is None and not reader.has(EMIT):
         reader.add("says which plan --timeline or --emit takes", PICK, fix="give one of them, or leave it out")
     check_emit(reader, file is not None)
     work = read_work(reader, SINGLE_SYSTEM, work=asks, several=load is not None)
@@ -562,7 +562,7 @@ def _fit(reader: QuestionReader) -> FitRequest:
     else:
         if reader.edge is Edge.OPTION:
             only_of(reader, (KV_TOKENS,), "serving", serves)
-        if reader.given(ITEM_LATENCY) is not None:
+        if reader.has(ITEM_LATENCY):
             reader.add("is a limit of time, but fit asks for memory", ITEM_LATENCY, fix="ask mowich plan")
     work = read_work(reader, SINGLE_SYSTEM, work=asks, fits=True)
     only_degrees(reader, work["fixed"], "a fit")

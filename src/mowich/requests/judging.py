@@ -136,7 +136,7 @@ def _judge(reader: QuestionReader) -> JudgeRequest:
     folder = reader.get(CACHE)
     if folder is not None and folder.exists() and not folder.is_dir():
         reader.add("is a file", CACHE, given=str(folder), allowed="a folder")
-    if reader.get(_TIME_ALONE) and reader.given(FIT_TOLERANCE) is not None:
+    if reader.get(_TIME_ALONE) and reader.has(FIT_TOLERANCE):
         reader.problems.found.append(
             UserError(f"{reader.said(FIT_TOLERANCE)} goes with values", fix=f"leave out {reader.said(_TIME_ALONE)}")
         )

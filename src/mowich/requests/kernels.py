@@ -285,7 +285,7 @@ def _run(reader: QuestionReader) -> RunRequest:
     _kernel(reader)
     _writable(reader, SAVED)
     form = replace(form_of(reader), out=None)  # it is of arrays here, not of the result
-    if reader.given(KERNEL) is None:
+    if not reader.has(KERNEL):
         for field in (STRICT, FIT_TOLERANCE, SAVED, RUN_JSON, RUN_CSV, STOP, PRINT, WATCH, FIRST_DIFFERENCE):
             if reader.given(field) not in (None, False, ()):
                 reader.problems.found.append(UserError(f"{reader.said(field)} goes with -k"))
@@ -294,7 +294,7 @@ def _run(reader: QuestionReader) -> RunRequest:
     if place is not None and file is not None and place.file in ("", file.name):
         with reader.watch():
             check_line(place, file, reader.said(STOP))
-    if reader.given(SAVED) is not None and (place is not None or reader.given(FIRST_DIFFERENCE) is not None):
+    if reader.has(SAVED) and (place is not None or reader.has(FIRST_DIFFERENCE)):
         reader.add("goes with a run to the end that is not compared", SAVED)
     reader.stop()
     return reader.fill(RunRequest, form=form, saved=reader.get(SAVED))
@@ -325,7 +325,7 @@ RUN_ON = replace(
 
 def _check(reader: QuestionReader) -> KernelCheckRequest:
     _kernel(reader)
-    if reader.given(ONE_CHECKED) is None and reader.given(RUN_ON):
+    if not reader.has(ONE_CHECKED) and reader.given(RUN_ON):
         reader.problems.found.append(UserError("arguments go with -k, which names the kernel that takes them"))
     reader.stop()
     return reader.fill(KernelCheckRequest, form=form_of(reader))
@@ -388,7 +388,7 @@ def _profile(reader: QuestionReader) -> ProfileRequest:
     _kernel(reader)
     _writable(reader, TRACE, _HTML, OUT)
     _writable(reader, PARQUET, folder=True)
-    if reader.given(HTML_FROM) is not None and reader.given(_HTML) is None:
+    if reader.has(HTML_FROM) and not reader.has(_HTML):
         reader.problems.found.append(UserError(f"{reader.said(HTML_FROM)} goes with {reader.said(_HTML)}"))
     asked = asked_of(reader, "a kernel takes no plan and no price")
     reader.stop()
@@ -444,7 +444,7 @@ def _diff(reader: QuestionReader) -> DiffRequest:
         for side in sides:
             if not side.is_file():
                 reader.problems.add("no such file", where=str(side))
-        if reader.given(_NAMED) is None:
+        if not reader.has(_NAMED):
             reader.problems.add("two files need the name of their kernel", fix="-k NAME, or -k NAME_OF_A,NAME_OF_B")
     else:
         for side in sides:

@@ -78,23 +78,23 @@ class Launch(Request):
 
 
 def _launch(reader: QuestionReader) -> Launch:
-    if not callable(reader.given(FUNCTION)) and reader.given(FUNCTION) is not None:
+    if not callable(reader.given(FUNCTION)) and reader.has(FUNCTION):
         reader.add("not a kernel", FUNCTION, given=reader.given(FUNCTION), allowed="a function")
     inputs = reader.given(INPUTS)
-    if reader.given(ON_SYSTEM) is None and inputs is not None:
+    if not reader.has(ON_SYSTEM) and inputs is not None:
         reader.problems.add(
             "inputs of each rank need a system", fix='run_kernel(kernel, inputs=[...], system="trn3-gen2")'
         )
     reference = reader.given(REFERENCE_OF)
     if reference is not None and not callable(reference):
         reader.add("not a reference", REFERENCE_OF, given=reference, allowed="a function")
-    if reference is not None and (reader.given(ON_SYSTEM) is not None or (reader.get(RANKS) or 1) > 1):
+    if reference is not None and (reader.has(ON_SYSTEM) or (reader.get(RANKS) or 1) > 1):
         reader.add("a reference goes with one rank", REFERENCE_OF, fix="compare the outputs of each rank yourself")
-    if reference is None and reader.given(FIT_TOLERANCE) is not None:
+    if reference is None and reader.has(FIT_TOLERANCE):
         reader.add("a tolerance goes with a reference", FIT_TOLERANCE)
     if inputs is not None and (isinstance(inputs, str) or not isinstance(inputs, Sequence)):
         reader.add("not a list of arguments", INPUTS, given=inputs, allowed="one entry for each rank")
-    if reader.given(ON_SYSTEM) is not None and reader.given(CALLED_TARGET) is not None:
+    if reader.has(ON_SYSTEM) and reader.has(CALLED_TARGET):
         given = reader.given(CALLED_TARGET)
         reader.problems.add("system says which core runs: leave target out", given=given)
     reader.stop()

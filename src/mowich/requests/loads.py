@@ -117,7 +117,7 @@ def read_serve_load(
     if users is None:
         reader.refuse(f"needs {reader.said(USERS)}: a rate does not wait", THINK)
     reader.refuse("is not for a load", cached, fix="mowich traffic has a prefix cache")
-    if all(reader.given(f) is None for f in (P99_TTFT, P99_TPOT, *means)):
+    if all(not reader.has(f) for f in (P99_TTFT, P99_TPOT, *means)):
         reader.add(
             f"needs a limit: {reader.said(P99_TTFT)}, {reader.said(P99_TPOT)}", USERS if rate is None else LOAD_RATE
         )

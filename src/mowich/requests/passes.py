@@ -106,7 +106,7 @@ def forward_words(reader: QuestionReader) -> str:
 def only_forward(reader: QuestionReader) -> None:
     """Note the fields of forward passes that were given to another job."""
     for field in FORWARD_ALONE:
-        if reader.given(field) is not None:
+        if reader.has(field):
             reader.add(
                 "goes with images, clips and encoders", field, fix=f"leave it out, or use {forward_words(reader)}"
             )
@@ -135,7 +135,7 @@ def read_forward_job(reader: QuestionReader, model: Model | None) -> ForwardJob 
     batch = _batch(reader)
     if task == "encode":
         for field in _OF_IMAGES:
-            if reader.given(field) is not None:
+            if reader.has(field):
                 reader.add("goes with images and clips", field, fix="leave it out, or use the task diffuse")
         reader.need(ITEM_TOKENS, why=" with the task encode")
     else:
@@ -189,8 +189,8 @@ def _batch(reader: QuestionReader) -> int | None:
 
 def _need_sizes(reader: QuestionReader) -> None:
     """Height and width go together, and stand in the place of tokens."""
-    has_tokens = reader.given(ITEM_TOKENS) is not None
-    sizes = [field for field in (ITEM_HEIGHT, ITEM_WIDTH, ITEM_FRAMES) if reader.given(field) is not None]
+    has_tokens = reader.has(ITEM_TOKENS)
+    sizes = [field for field in (ITEM_HEIGHT, ITEM_WIDTH, ITEM_FRAMES) if reader.has(field)]
     if has_tokens and sizes:
         given = ", ".join(reader.said(field) for field in sizes)
         reader.add("follows from height, width and frames", ITEM_TOKENS, given=f"beside {given}", fix="give one")

@@ -152,7 +152,7 @@ def _explain(reader: QuestionReader) -> ExplainRequest:
     form = form_of(reader)
     if reader.edge is Edge.OPTION:
         limit = read_freshness(reader)
-        if limit is not None and reader.given(METRIC) is None:
+        if limit is not None and not reader.has(METRIC):
             reader.add("goes with the facts of one number", STALE, fix=f"name one, for example {METRIC.example}")
         reader.stop()
         file = reader.sure(EXPLAINED)
@@ -162,9 +162,8 @@ def _explain(reader: QuestionReader) -> ExplainRequest:
             ExplainRequest, form=form, data=data, where=str(file), facts=made_with, model=None, limit=limit
         )
     data = given_result(reader)
-    if reader.given(METRIC) is None:
-        reader.missing(METRIC)
-    model = asked_model(reader) if reader.given(MADE_OF) is not None else None
+    reader.need(METRIC)
+    model = asked_model(reader) if reader.has(MADE_OF) else None
     reader.stop()
     facts = reader.source.facts
     assert facts is not None

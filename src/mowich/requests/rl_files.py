@@ -65,7 +65,7 @@ def _scenario_of(reader: QuestionReader) -> str | Path | None:
     from mowich.scenario import is_inline
 
     given = reader.given(QUESTION)
-    if reader.given(TEXT) is not None:
+    if reader.has(TEXT):
         return str(reader.given(TEXT))
     if reader.edge is Edge.KEY or not isinstance(given, str | Path):
         return None
@@ -104,7 +104,7 @@ def lay_run_scenario(reader: QuestionReader) -> bool:
         return False
     root = None
     with reader.watch():
-        sent = reader.given(TEXT) is not None
+        sent = reader.has(TEXT)
         root = parse_text(str(scenario), "the scenario") if sent else read_scenario(scenario)
     reader.stop()
     assert root is not None
@@ -135,7 +135,7 @@ def _displaced(reader: QuestionReader) -> list[Field[object]]:
         given = [way for way in ways if any(reader.given(f) not in (None, False) for f in way)]
         out += [one for way in ways if given and way not in given for one in way]
     if ROLLOUTS_ON in out:  # one set of chips, or a search: the file's split is not
-        out += [PLACEMENT] + [STALENESS] * (reader.given(SPLIT_CHIPS) is None)
+        out += [PLACEMENT] + [STALENESS] * (not reader.has(SPLIT_CHIPS))
     return [*out, PLACEMENT] if BOTH_ON in out else out
 
 

@@ -534,7 +534,7 @@ def _fleet(reader: QuestionReader) -> FleetRequest:
     said = None
     if reader.edge in _OPEN:
         said = scenario_in_words(reader, FLEET_FILE)
-        if said is None and reader.given(FLEET_FILE) is None and not (reader.given(THERE) or reader.given(FLEET_WORK)):
+        if said is None and not reader.has(FLEET_FILE) and not (reader.given(THERE) or reader.given(FLEET_WORK)):
             reader.missing(FLEET_FILE, ", or --have and --work")
     reader.stop()
     return reader.fill(FleetRequest, **asked, **({} if said is None else {"scenario": Path(said)}))
@@ -544,7 +544,7 @@ def check_bundled(reader: QuestionReader) -> None:
     """What bundles of a fleet need, and what does not go with them."""
     name = reader.get(FLEET_EMIT)
     if name is None:
-        if reader.given(PERIOD) is not None:
+        if reader.has(PERIOD):
             reader.add("says which period --emit writes", PERIOD, fix="give --emit, or leave it out")
         return
     from mowich.requests.configs import check_program_name

@@ -106,7 +106,7 @@ class QuestionReader:
         for field in self.schema.at(self.edge):
             if self._jobs.get(field.name, field.group) != field.group:
                 continue
-            if field.needs and self.given(field) is None:
+            if field.needs and not self.has(field):
                 self.missing(field)
             self.get(field)
 

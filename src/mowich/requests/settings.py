@@ -278,10 +278,10 @@ def read_freshness(reader: QuestionReader) -> FreshnessLimit | None:
     from mowich.facts.schema import FreshnessLimit
 
     stale, day = reader.get(STALE), read_as_of(reader, AS_OF)
-    if reader.given(STALE) is not None and reader.given(AS_OF) is None:
+    if reader.has(STALE) and not reader.has(AS_OF):
         fix = f"add {reader.example(AS_OF)}"
         reader.add("needs a day to count from: an answer does not depend on the clock", STALE, fix=fix)
-    elif reader.given(AS_OF) is not None and reader.given(STALE) is None:
+    elif reader.has(AS_OF) and not reader.has(STALE):
         reader.add("goes with an age of facts", AS_OF, fix=f"add {reader.example(STALE)}")
     return None if stale is None or day is None else FreshnessLimit(older_than_s=stale, as_of=day)
 

@@ -126,7 +126,7 @@ class TuneRequest(Request):
 
 
 def _tune(reader: QuestionReader) -> TuneRequest:
-    if reader.given(JUDGE_REFERENCE) is None:
+    if not reader.has(JUDGE_REFERENCE):
         for field in (FIT_TOLERANCE, ALL_VALUES):
             if reader.given(field):
                 reader.problems.found.append(

@@ -113,7 +113,7 @@ def _verify(reader: QuestionReader) -> VerifyRequest:
     data = given_result(reader)
     if not reader.get(LOGS):
         reader.missing(LOGS)
-    model = asked_model(reader) if reader.given(MADE_OF) is not None else None
+    model = asked_model(reader) if reader.has(MADE_OF) else None
     reader.stop()
     known = reader.source.facts
     assert known is not None

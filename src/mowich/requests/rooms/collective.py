@@ -185,7 +185,7 @@ def _collective(reader: QuestionReader) -> CollectiveRequest:
             reader.add(what, field, fix=f"leave it out, or {'another' if is_weights else WEIGHTS_KIND} as the kind")
     model = None
     if is_weights:
-        if reader.given(SENT_MODEL) is None:
+        if not reader.has(SENT_MODEL):
             reader.missing(SENT_MODEL, " for weights")
         else:
             model = asked_model(reader)
