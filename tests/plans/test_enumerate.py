@@ -160,6 +160,8 @@ def test_fixed_choices_hold(facts: Facts) -> None:
         ("mixtral-8x7b", {"etp": "3"}, "etp=3 does not divide the expert width"),
         ("llama-3.1-8b", {"pp": "99"}, "pp=99 exceeds the 32 layers"),
         ("llama-3.1-8b", {"precision": "nvfp4"}, "has no nvfp4 matrix rate"),
+        ("llama-3.1-8b", {"schedule": "1f1b", "vpp": "2"}, "plan.vpp: chunks of a stage that the pipeline schedule"),
+        ("llama-3.1-8b", {"schedule": "interleaved,zb-v", "vpp": "1"}, "2 or more of interleaved; 2 of zb-v"),
     ],
 )
 def test_a_choice_that_no_plan_can_have_is_bad_input(

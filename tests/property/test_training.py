@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mowich.errors import UserError
 from mowich.facts import load_facts
 from mowich.machines import collectives
 from mowich.machines.system import System
@@ -17,7 +18,7 @@ from mowich.models import Model, load_model
 from mowich.models.model import as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import CATEGORIES, memory_B
-from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.plans.plan import FIXABLE, SWITCHES, Plan, Plans, TrainJob, parse_fixed
 from mowich.software.stack import equip
 from mowich.training.step import STEP_PARTS, micro_batches_of, predict_step, step_time
 
@@ -134,6 +135,26 @@ def test_generated_plans_are_legal(i: int) -> None:
     tokens = micro_batches_of(job, p) * p.micro_batch * p.dp * job.seq
     assert np.all(np.abs(tokens / job.tokens_per_step - 1) <= job.batch_tolerance + 1e-9)
     assert np.all((p.vpp == 1) == (p.schedule == 0))
+
+
+VALUES: dict[str, list[str]] = {
+    name: list(words) if words is not None else ["false", "true"] if name in SWITCHES else ["1", "2", "3", "4", "8"]
+    for name, words in FIXABLE.items()
+}
+"""Field of a plan -> words that may fix it."""
+
+
+@given(cases, st.dictionaries(st.sampled_from(sorted(VALUES)), st.integers(0, 10**6), min_size=1, max_size=4))
+def test_fixed_choices_leave_plans_or_are_refused(i: int, drawn: dict[str, int]) -> None:
+    model, system, job, _ = case(i)
+    fixed = parse_fixed({name: VALUES[name][at % len(VALUES[name])] for name, at in drawn.items()})
+    try:
+        plans = legal_plans(model, system, job, fixed).plans
+    except UserError:
+        return
+    assert len(plans)
+    for name, (value,) in fixed.items():
+        assert {getattr(plan, name) for plan in (plans.plan(0), plans.plan(len(plans) - 1))} == {value}, name
 
 
 @settings(max_examples=60, deadline=None)

@@ -189,6 +189,22 @@ def pipelines(codes: Sequence[float], ladder: Sequence[float]) -> list[tuple[flo
     return out
 
 
+def _no_pipeline(codes: Sequence[float], ladder: Sequence[float]) -> UserError:
+    """No schedule of these has so many chunks on a stage."""
+    names = [SCHEDULES[int(code)] for code in codes]
+    chunks = [schedules.num_chunks(name, 0) for name in names]
+    of = (
+        f"{max(1, n)} of {s}" if s != "interleaved" else f"2 or more of {s}" for s, n in zip(names, chunks, strict=True)
+    )
+    return UserError(
+        "chunks of a stage that the pipeline schedule does not have",
+        where="plan.vpp",
+        given=", ".join(f"{v:.0f}" for v in ladder),
+        allowed="; ".join(of),
+        fix="plan.schedule takes another schedule",
+    )
+
+
 OPEN: dict[str, Any] = {"indexing": "ij", "sparse": True}
 """A mesh whose arrays broadcast to its shape and are not written out."""
 
@@ -208,6 +224,8 @@ def legal_plans(
     fixed = fixed or {}
     check_fixed(model, system, fixed)
     columns, refused = _choices(model, system, job, fixed), dict[str, int]()
+    if not pipelines(columns["schedule"], columns["vpp"]):
+        raise _no_pipeline(columns["schedule"], columns["vpp"])
     shape = _shapes(model, system, job, columns, refused)
     if not len(shape["tp"]):
         raise _none(model, system, refused)
