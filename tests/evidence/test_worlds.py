@@ -1,9 +1,10 @@
-"""One measured step in drawn worlds: what calibration says of others is nearer, narrower and right."""
+"""Measured steps in drawn worlds: what calibration says of others is nearer, narrower and right."""
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from measurements import training_case, training_csv
 from mowich.evidence.fitting.moved import has_range
 from mowich.facts import Facts, load_facts
-from mowich.facts.together import FITTED_TOGETHER, moves_together
+from mowich.facts.together import FITTED_TOGETHER, correlations, moves_together
 from mowich.requests.calibrate import CalibrateRequest
 from mowich.studies.calibrate import calibrate
 from mowich.training.sensitivity import moves
@@ -28,6 +29,7 @@ def run(model: str, chips: str, tp: str, pp: str, batch: str, seq: str) -> Run:
 
 
 MEASURED = run("llama-3.1-8b", "64", "4", "1", "256", "8192")
+SECOND = run("llama-3.1-70b", "256", "8", "2", "512", "4096")
 OTHERS = (
     run("llama-3.1-70b", "256", "8", "4", "512", "8192"),
     run("llama-3.1-8b", "64", "8", "1", "256", "8192"),
@@ -55,27 +57,38 @@ def half_widths(cells: Run, facts: Facts) -> tuple[float, float]:
     return math.hypot(*ends[0]), math.hypot(*ends[1])
 
 
-@pytest.mark.parametrize("worlds", [6, pytest.param(40, marks=pytest.mark.slow)])
-def test_one_step_tells_of_others_in_worlds_whose_constants_are_drawn(
-    facts: Facts, tmp_path: Path, worlds: int
-) -> None:
+def drawn_worlds(facts: Facts, count: int) -> Iterator[Facts]:
+    """Facts whose constants with a range are drawn within it, those that move one of the steps."""
     paths = {path for cells in (MEASURED, *OTHERS) for path, _, _ in found_moves(cells, facts)}
     known = [(path, facts.fact(path)) for path in sorted(paths) if has_range(facts.fact(path))]
     assert len(known) > 10
     rng = random.Random(3)
-    errors, widths, right = [], [], []
-    for k in range(worlds):
+    for _ in range(count):
         truth = {}
         for path, fact in known:
             low, high = math.log(fact.low or 0.0), math.log(fact.high or 0.0)
             drawn = math.log(facts.number(path)) + rng.gauss(0.0, (high - low) / 3.29)
             truth[path] = math.exp(min(max(drawn, low), high))
-        world = facts.with_values(truth)
-        log, own = tmp_path / f"{k}.csv", tmp_path / f"{k}.yaml"
-        log.write_text(training_csv([MEASURED], world), encoding="utf-8")
-        calibrate(CalibrateRequest(facts=facts, files=(log,), out=own))
-        after = load_facts([own])
-        assert after.text(FITTED_TOGETHER) != "none"
+        yield facts.with_values(truth)
+
+
+def told_by(folder: Path, name: str, runs: list[Run], world: Facts, facts: Facts) -> Facts:
+    """Facts after a calibration to what these runs take in a world."""
+    log, own = folder / f"{name}.csv", folder / f"{name}.yaml"
+    log.write_text(training_csv(runs, world), encoding="utf-8")
+    calibrate(CalibrateRequest(facts=facts, files=(log,), out=own))
+    after = load_facts([own])
+    assert after.text(FITTED_TOGETHER) != "none"
+    return after
+
+
+@pytest.mark.parametrize("worlds", [6, pytest.param(40, marks=pytest.mark.slow)])
+def test_one_step_tells_of_others_in_worlds_whose_constants_are_drawn(
+    facts: Facts, tmp_path: Path, worlds: int
+) -> None:
+    errors, widths, right = [], [], []
+    for k, world in enumerate(drawn_worlds(facts, worlds)):
+        after = told_by(tmp_path, str(k), [MEASURED], world, facts)
         for cells in OTHERS:
             told = [(log_seconds(cells, world) - log_seconds(cells, f), *half_widths(cells, f)) for f in (facts, after)]
             errors.append([error for error, _, _ in told])
@@ -85,3 +98,24 @@ def test_one_step_tells_of_others_in_worlds_whose_constants_are_drawn(
     assert now < 0.5 * before
     assert np.mean(widths, axis=0)[1] < 0.5 * np.mean(widths, axis=0)[0]
     assert np.mean(right, axis=0)[1] >= 0.85
+
+
+@pytest.mark.parametrize("worlds", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_second_calibration_goes_on_from_what_the_first_found_together(
+    facts: Facts, tmp_path: Path, worlds: int
+) -> None:
+    widths, right = [], []
+    for k, world in enumerate(drawn_worlds(facts, worlds)):
+        first = told_by(tmp_path, f"{k} first", [MEASURED], world, facts)
+        second = told_by(tmp_path, f"{k} second", [SECOND], world, first)
+        assert {path for pair in correlations(first) for path in pair} <= {
+            path for pair in correlations(second) for path in pair
+        }
+        for cells in (MEASURED, *OTHERS):
+            error = log_seconds(cells, world) - log_seconds(cells, second)
+            down, up = half_widths(cells, second)
+            right.append(-down <= error <= up)
+            widths.append([sum(half_widths(cells, first)), down + up])
+    before, now = np.mean(widths, axis=0)
+    assert now < 0.9 * before
+    assert np.mean(right) >= 0.85

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
-from mowich.facts.together import FITTED_TOGETHER, correlations, correlations_text, moves_together
+from mowich.facts.together import FITTED_TOGETHER, correlation_matrix, correlations, correlations_text, moves_together
 
 SHIPPED = load_facts()
 PATHS = (
@@ -95,3 +95,15 @@ def test_a_line_that_is_no_pair_is_refused(line: str) -> None:
     with pytest.raises(UserError, match="no pair of constants") as error:
         correlations(facts)
     assert error.value.where == f"{FITTED_TOGETHER}, line 1"
+
+
+@given(matrices())
+def test_the_matrix_of_what_was_written_is_near_and_one_of_correlations(
+    tmp_path_factory: pytest.TempPathFactory, full: np.ndarray
+) -> None:
+    facts = overlay(tmp_path_factory.mktemp("own"), written(full))
+    found = correlation_matrix((*PATHS, "training.common.other"), facts)
+    assert found[:4, :4] == pytest.approx(full, abs=0.02)
+    assert np.linalg.eigvalsh(found)[0] > 0.0
+    assert np.diag(found) == pytest.approx(1.0)
+    assert not found[4, :4].any()

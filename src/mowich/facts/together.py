@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.facts.load import Facts
@@ -69,6 +71,25 @@ def _read(facts: Facts) -> Correlations:
         if all(facts.fact(path).source == fact.source for path in (first, second)):
             out[min(first, second), max(first, second)] = r
     return out
+
+
+def correlation_matrix(paths: Sequence[str], facts: Facts) -> Floats:
+    """The correlations of constants as a matrix [n, n]: 1 on the diagonal, 0 for a pair that no calibration wrote.
+
+    Written correlations are rounded and small ones are left out, so the matrix nearest to them that is one of
+    correlations takes their place: no eigenvalue below `_LEAST`.
+    """
+    at = {path: i for i, path in enumerate(paths)}
+    found = np.eye(len(paths))
+    for (a, b), r in correlations(facts).items():
+        if a in at and b in at:
+            found[at[a], at[b]] = found[at[b], at[a]] = r
+    values, vectors = np.linalg.eigh(found)
+    if not len(values) or values[0] >= _LEAST:
+        return found
+    found = vectors @ (np.maximum(values, _LEAST)[:, None] * vectors.T)
+    sd = np.sqrt(np.diag(found))
+    return np.asarray(found / np.outer(sd, sd))
 
 
 def moves_together(moves: Sequence[tuple[str, float, float]], facts: Facts) -> list[tuple[str, float, float]]:

@@ -5,11 +5,12 @@ are shared and learned from the data (a hierarchical fit): how far constants mov
 agree with today's values, all stay nearer to them), and the scatter of each kind of figure. Points of one machine share
 an error that no constant explains (`SHARED_SD`), so that a hundred points of one run do not count as a hundred runs.
 
-    minimise sum w (r + u)^2 / sigma^2 + sum (d / (scale sd))^2 + sum (u / SHARED_SD)^2
+    minimise sum w (r + u)^2 / sigma^2 + d' P d / scale^2 + sum (u / SHARED_SD)^2
 
-r: ln(predicted/measured) at the constants; d: ln of a constant over today's; u: of a machine. Gauss-Newton, robust
-weights w, an active set for the bounds. Ranges come from the posterior with the whole prior (scale 1), so the shrinkage
-does not narrow them.
+r: ln(predicted/measured) at the constants; d: ln of a constant over today's; P: the precision of the prior, 1/sd^2
+of each, and what an earlier calibration found of them together (`facts/together.py`); u: of a machine. Gauss-Newton,
+robust weights w, an active set for the bounds. Ranges come from the posterior with the whole prior (scale 1), so the
+shrinkage does not narrow them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mowich.arrays import Floats
 from mowich.evidence.fitting.moved import has_range
 from mowich.evidence.fitting.points import MeasuredPoint, Predictor
 from mowich.facts import Facts
+from mowich.facts.together import correlation_matrix, correlations
 
 RANGE_END = 1.645
 """Standard deviations from the middle of a 90% range to its end."""
@@ -60,13 +62,14 @@ INSENSITIVE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Priors:
-    """paths of constants; middle, sd, low, high: of their logs [n]."""
+    """paths of constants; middle, sd, low, high: of their logs [n]; correlation: of their logs [n, n]."""
 
     paths: tuple[str, ...]
     middle: Floats
     sd: Floats
     low: Floats
     high: Floats
+    correlation: Floats
 
     @classmethod
     def of(cls, paths: Sequence[str], facts: Facts, *, widen: bool) -> Priors:
@@ -78,10 +81,17 @@ class Priors:
         sd = (high - low) / (2.0 * RANGE_END)
         if widen:
             low, high = np.full(len(paths), -math.inf), np.full(len(paths), math.inf)
-        return cls(tuple(paths), middle, sd, low, high)
+        return cls(tuple(paths), middle, sd, low, high, correlation_matrix(paths, facts))
 
     def take(self, at: NDArray[np.intp]) -> Priors:
-        return Priors(tuple(self.paths[i] for i in at), self.middle[at], self.sd[at], self.low[at], self.high[at])
+        """The priors of some of the constants, whatever the others are."""
+        of = (self.middle[at], self.sd[at], self.low[at], self.high[at], self.correlation[np.ix_(at, at)])
+        return Priors(tuple(self.paths[i] for i in at), *of)
+
+    @property
+    def precision(self) -> Floats:
+        """The inverse of the covariance of the logs [n, n]."""
+        return np.asarray(np.linalg.inv(self.correlation * np.outer(self.sd, self.sd)))
 
 
 class JointProblem:
@@ -179,14 +189,17 @@ def solve(
     low = np.concatenate([prior.low, np.full(m, -math.inf)])
     high = np.concatenate([prior.high, np.full(m, math.inf)])
     data = np.zeros((n + m, n + m))
+    whole = np.diag(np.full(n + m, SHARED_SD**-2.0))
+    whole[:n, :n] = prior.precision
     for turn in range(rounds):
         r, J = (x[rows] for x in (slopes if slopes is not None and turn == 0 else problem.slopes(theta)))
         A = np.hstack([J, Z])
         weight = 1.0 / np.sqrt(1.0 + (r / sigma / 1.5) ** 2) / sigma**2
-        pull = np.concatenate([(scale * prior.sd) ** -2.0, np.full(m, SHARED_SD**-2.0)])
+        pull = whole.copy()
+        pull[:n, :n] /= scale**2
         data = A.T @ (A * weight[:, None])
-        g = A.T @ (weight * r) + pull * np.concatenate([theta - prior.middle, np.zeros(m)])
-        step = bounded_step(data + np.diag(pull), g, np.concatenate([theta, np.zeros(m)]), low, high)
+        g = A.T @ (weight * r) + pull @ np.concatenate([theta - prior.middle, np.zeros(m)])
+        step = bounded_step(data + pull, g, np.concatenate([theta, np.zeros(m)]), low, high)
         step[:n] = np.clip(step[:n], -_LONGEST, _LONGEST)
         theta = theta + step[:n]
         left = r + A @ step
@@ -194,14 +207,13 @@ def solve(
             of = metric == k
             total = PRIOR_POINTS * first[of][0] ** 2 + float((weight[of] * sigma[of] ** 2 * left[of] ** 2).sum())
             sigma[of] = max(LEAST_SCATTER, math.sqrt(total / (PRIOR_POINTS + of.sum())))
-        shrunk = np.diag(np.linalg.inv(data + np.diag(pull)))[:n] / prior.sd**2
-        moved = ((theta - prior.middle) / prior.sd) ** 2 + shrunk
-        scale = float(np.sqrt((PRIOR_CONSTANTS + moved.sum()) / (PRIOR_CONSTANTS + n)))
+        d, shrunk = theta - prior.middle, np.linalg.inv(data + pull)[:n, :n]
+        moved = d @ prior.precision @ d + np.sum(prior.precision * shrunk)
+        scale = float(np.sqrt((PRIOR_CONSTANTS + moved) / (PRIOR_CONSTANTS + n)))
         scale = min(1.0, max(LEAST_SCALE, scale))
         if np.max(np.abs(step[:n]), initial=0.0) < 1e-4:
             break
-    whole = np.concatenate([prior.sd**-2.0, np.full(m, SHARED_SD**-2.0)])
-    covariance = np.linalg.inv(data + np.diag(whole))[:n, :n]
+    covariance = np.linalg.inv(data + whole)[:n, :n]
     sd = np.sqrt(np.diag(covariance))
     stopped = (theta <= prior.low + 1e-9) | (theta >= prior.high - 1e-9)
     return FittedConstants(theta, sd, covariance / np.outer(sd, sd), scale, stopped)
@@ -286,7 +298,8 @@ def calibrate_points(
     tell: Callable[[str], None] = lambda text: None,
 ) -> Calibrated:
     """The constants that the points identify; all others keep today's values. tell: is called with the progress."""
-    paths = tuple(dict.fromkeys(path for part in parts for path in part.paths))
+    earlier = {path for pair in correlations(facts) for path in pair if has_range(facts.fact(path))}
+    paths = tuple(dict.fromkeys([*(path for part in parts for path in part.paths), *sorted(earlier)]))
     whole = JointProblem(parts, paths, facts)
     prior = Priors.of(paths, facts, widen=widen)
     everything = np.ones(len(whole.points), dtype=bool)
@@ -294,7 +307,10 @@ def calibrate_points(
     _, J = whole.slopes(prior.middle)
     folds = folds_of([point.setting for point in whole.points], FOLDS)
     felt = np.abs(J).max(axis=0, initial=0.0) * 2.0 * RANGE_END * prior.sd > INSENSITIVE
-    asked = np.flatnonzero(felt)
+    # what an earlier calibration found of constants together is carried on, also where they move no point
+    known_together = np.array([path in earlier for path in paths], dtype=np.bool_)
+    felt_paths = tuple(path for path, is_felt in zip(paths, felt, strict=True) if is_felt)
+    asked = np.flatnonzero(felt | known_together)
     first = JointProblem(parts, [paths[i] for i in asked], facts)
     known = prior.take(asked)
     tell(f"fitting {len(asked)} constants to {len(whole.points)} points")
@@ -302,12 +318,12 @@ def calibrate_points(
     told = found.sd < IDENTIFIED * known.sd
     moved = np.abs(found.theta - known.middle) > _MOVED * known.sd
     kept = np.flatnonzero(told | moved)
-    told_of = np.flatnonzero(told | moved | is_narrowed(found.sd, known.sd))
+    told_of = np.flatnonzero(told | moved | is_narrowed(found.sd, known.sd) | known_together[asked])
     posterior = Posterior(known.paths, found.sd, found.correlation).take([known.paths[k] for k in told_of])
     problem = JointProblem(parts, [known.paths[i] for i in kept], facts)
     final = known.take(kept)
     if not len(kept):
-        return Calibrated(problem, final, _nothing(), folds, (), known.paths, (), {}, posterior)
+        return Calibrated(problem, final, _nothing(), folds, (), felt_paths, (), {}, posterior)
     tell(f"fitting the {len(kept)} that the points identify or move")
     # unchanged constants remain uncertain: ranges are those of the fit of all
     solution = replace(solve(problem, final, everything, start=found.theta[kept]), sd=found.sd[kept])
@@ -327,7 +343,7 @@ def calibrate_points(
         solution,
         folds,
         _left_out(problem, final, solution, folds),
-        known.paths,
+        felt_paths,
         alone,
         together,
         posterior,
