@@ -194,7 +194,7 @@ COMPARED = ("compare", "gpt2", *TRAIN, "--tokens", "1B", "--on", "acme", "--chip
 def overlay(rng: random.Random) -> Case:
     """Facts of a user."""
     text = lines_spoiled(acme(), rng)
-    words = ("facts", "check") if rng.random() < 0.2 else (*COMPARED, "--json")
+    words = ("facts", "check") if rng.random() < 0.05 else (*COMPARED, "--json")
     return Case("overlay", (*words, "--facts", "acme.yaml"), {"acme.yaml": text})
 
 
@@ -417,7 +417,7 @@ def _saved(data: Any, rng: random.Random) -> Case:
     if rng.random() < 0.2:
         text = torn(str(text), rng)
     explain = ("explain", "r.json", rng.choice(METRICS), "--json")
-    words = explain if rng.random() < 0.5 else ("report", "r.json", "--html", "r.html", "-q")
+    words = explain if rng.random() < 0.92 else ("report", "r.json", "--html", "r.html", "-q")
     return Case("result", words, {"r.json": text})
 
 

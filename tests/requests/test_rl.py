@@ -212,6 +212,7 @@ SAID: list[tuple[dict[str, object], str]] = [
     ({"rollout_plan": {"mode": "any"}}, "rollout_plan: is not a choice of rollouts"),
     ({"framework": "verl@new"}, "framework: not a release of a framework"),
     ({"acceptance": 0}, "acceptance: must be above 0"),
+    ({"algorithm": "dapo", "acceptance": 1e-300}, "acceptance: a step makes more than 1000000 samples to keep"),
 ]
 
 

@@ -378,6 +378,9 @@ def _batch(reader: QuestionReader, algorithm: str, taken: _Assumed) -> tuple[int
     if step > MOST_SAMPLES:
         many = f"{prompts} x {samples} samples are too many"
         reader.add(many, STEP_PROMPTS, given=step, allowed=f"up to {MOST_SAMPLES}")
+    elif step / (reader.get(ACCEPTANCE) or 1.0) > MOST_SAMPLES:
+        many, least = f"a step makes more than {MOST_SAMPLES} samples to keep {step}", step / MOST_SAMPLES
+        reader.add(many, ACCEPTANCE, given=reader.get(ACCEPTANCE), allowed=f"{least:.3g} or more")
     each = taken.take(GLOBAL_BATCH, step, f"one optimizer step of all {step} samples")
     if step % each and step <= MOST_SAMPLES:
         near = sorted(divisors(step, step), key=lambda d: abs(math.log(d / each)))[:2]
