@@ -720,9 +720,14 @@ KINDS: tuple[Callable[[random.Random], Case], ...] = (
 )
 
 
+SLOW: tuple[Callable[[random.Random], Case], ...] = (launched, measured)
+"""Kinds that are drawn once in four turns: a plan is searched, or constants are fitted."""
+TURNS = (*KINDS, *(kind for kind in KINDS * 3 if kind not in SLOW))
+
+
 def drawn(seed: int) -> Case:
     """The case of a seed: kinds take turns."""
-    return KINDS[seed % len(KINDS)](random.Random(f"hostile {seed}"))
+    return TURNS[seed % len(TURNS)](random.Random(f"hostile {seed}"))
 
 
 def all_from(first: int, count: int) -> Iterator[tuple[int, Case]]:
