@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import SupportsFloat, TypeVar, Unpack
 
@@ -77,6 +78,16 @@ class Node:
     def wrong(self, key: str, what: str, *, allowed: str | Sequence[str] | None = None, fix: str | None = None) -> None:
         """Report the value that is given under a key."""
         self.problem(key, what, given=self.raw(key), allowed=allowed, fix=fix)
+
+    @contextmanager
+    def watch(self, key: str, **details: Unpack[ErrorDetails]) -> Iterator[None]:
+        """Report what the block refuses as a problem of a key. details: to say in place of the error's own."""
+        try:
+            yield
+        except UserError as error:
+            own: ErrorDetails = {"given": error.given, "allowed": error.allowed, "fix": error.fix}
+            own.update(details)
+            self.problem(key, error.what, **own)
 
     def refuse(self, what: str, *keys: str, fix: str = "leave it out") -> None:
         """Report those of some keys that are there."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mowich.errors import UserError
 from mowich.scenario import Node
 from mowich.serving.agents import JOINS, AgentKind, Subagents, Tool
 from mowich.serving.arrivals import Draw, lengths
@@ -27,11 +26,9 @@ def read_lengths(node: Node, key: str) -> Draw | None:
 
 def read_pauses(node: Node, key: str) -> Pauses | None:
     """The times under a key, 0 s where there are none; None where they are wrong."""
-    try:
+    with node.watch(key, allowed=PAUSES, fix=None):
         return pauses(node.raw(key, "0 s"), "")
-    except UserError as error:
-        node.problem(key, error.what, given=error.given, allowed=PAUSES)
-        return None
+    return None
 
 
 def read_agents(node: Node, shared_prefix: int) -> tuple[list[AgentKind], dict[str, object]]:

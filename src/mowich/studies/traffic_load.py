@@ -289,10 +289,8 @@ def _rate(node: Node, out: Traffic) -> None:
     points = node.node("rate")
     times, rates, words = [], [], {}
     for key in points:
-        try:
+        with points.watch(key, given=key, allowed='times with their unit, such as "10 min"', fix=None):
             times.append(parse(key, "s", where=points.name(key)).value)
-        except UserError as error:
-            points.problem(key, error.what, given=key, allowed='times with their unit, such as "10 min"')
         word = points.raw(key)
         rate = (
             points.quantity(key, "1/s") if isinstance(word, str) else points.count(key, 0.0, minimum=0.0, whole=False)
