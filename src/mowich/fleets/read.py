@@ -39,6 +39,7 @@ from mowich.fleets.problem import (
 )
 from mowich.fleets.supply import is_of_facts, supply_of_facts, units_a_period
 from mowich.machines.system import System, resolve
+from mowich.readback import record_of
 from mowich.scenario import FORMAT, Node, parse_text, read_scenario
 from mowich.software.engine import engine_names
 from mowich.software.vendors import ported_stack
@@ -505,18 +506,9 @@ class _Reader:
         names = [c.name for c in choices]
         stacks = tuple(dict.fromkeys(c.stack for c in choices))
         sites = [self.read_site(name, node, names) for name, node in sites_node.nodes()]
-        default = site_facts(self.facts)
-        nothing = np.full(self.num_periods, np.inf)
-        sites.append(
-            FleetSite(
-                name=CLOUD,
-                cap_W=nothing,
-                pue=default.pue,
-                electricity=default.electricity,
-                idle_share=float(default.idle_share),
-                systems=(),
-            )
-        )
+        usual, nothing = site_facts(self.facts), np.full(self.num_periods, np.inf)
+        idle_share = float(usual.idle_share)
+        sites.append(record_of(FleetSite, usual, name=CLOUD, cap_W=nothing, idle_share=idle_share, systems=()))
         workloads = tuple(
             self.read_workload(name, node, names, stacks) for name, node in root.node("workloads").nodes()
         )
