@@ -229,6 +229,15 @@ class Node:
             child = next((value for name, value in self._node.value if name.value == key), None)
         return Node(self._file, self.name(key), child, self._data.get(key, {}), self._found)
 
+    @contextmanager
+    def inside(self, key: str, *needs: str) -> Iterator[Node]:
+        """The mapping under a key. needs: keys that it reports where they are missing; at the end of the block it
+        reports those that nobody asked for."""
+        child = self.node(key)
+        child.need(*needs)
+        yield child
+        child.done()
+
     def nodes(self) -> Iterator[tuple[str, Node]]:
         """Every key with the mapping under it."""
         for key in self.keys():

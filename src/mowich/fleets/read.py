@@ -168,10 +168,9 @@ class _Reader:
             return np.array([one(v) for v in value])
         if isinstance(value, Mapping):
             if "first" in value:
-                child = node.node(key)
-                child.raw("first")
-                growth = child.number("growth", 0.0, low=-0.99, high=10.0)
-                child.done()
+                with node.inside(key) as child:
+                    child.raw("first")
+                    growth = child.number("growth", 0.0, low=-0.99, high=10.0)
                 return np.asarray(one(value["first"]) * (1 + growth) ** np.arange(self.num_periods), dtype=float)
             out = np.zeros(self.num_periods)
             for word, given in value.items():
@@ -211,11 +210,8 @@ class _Reader:
         if not isinstance(value, Mapping):
             number = node.quantity(key, unit)
             return None if number is None else exact(number, unit, "user")
-        child = node.node(key)
-        child.need("low", "high")
-        low, high = child.quantity("low", unit), child.quantity("high", unit)
-        middle = child.quantity("value", unit)
-        child.done()
+        with node.inside(key, "low", "high") as child:
+            low, high, middle = (child.quantity(name, unit) for name in ("low", "high", "value"))
         if low is None or high is None:
             return None
         if middle is None:
@@ -232,11 +228,9 @@ class _Reader:
         if value is None:
             return ()
         if isinstance(value, Mapping):
-            child = node.node("day")
-            child.need("from", "to", "night")
-            first, last = child.count("from", minimum=0), child.count("to", HOURS, minimum=0)
-            night = child.number("night", 1.0, low=0.0, high=1.0)
-            child.done()
+            with node.inside("day", "from", "to", "night") as child:
+                first, last = child.count("from", minimum=0), child.count("to", HOURS, minimum=0)
+                night = child.number("night", 1.0, low=0.0, high=1.0)
             if not 0 <= first < last <= HOURS:
                 node.problem("day", f"'from' comes before 'to', both hours up to {HOURS}", given=f"{first:g}, {last:g}")
             return tuple(1.0 if first <= hour < last else night for hour in range(HOURS))
@@ -444,18 +438,17 @@ class _Reader:
         have_node.done([*sites, CLOUD])
         committed, committed_price, resale = np.zeros(self.num_periods), exact(0.0, RATE), 0.0
         if "committed" in node:
-            child = node.node("committed")
-            committed = self.series(child, "units", 0.0)
-            term = child.raw("price", "rent")
-            committed_price = (
-                published_price(self.facts, system.id, term="rent" if term == "default" else str(term)).rate
-                if term in TERMS
-                else self.estimate(child, "price", RATE)
-            ) or committed_price
-            if committed_price.value is None:
-                child.problem(None, f"{name}: {committed_price.reason}", fix="give a price")
-            resale = child.number("resale", 0.0, low=0.0, high=1.0)
-            child.done()
+            with node.inside("committed") as child:
+                committed = self.series(child, "units", 0.0)
+                term = child.raw("price", "rent")
+                committed_price = (
+                    published_price(self.facts, system.id, term="rent" if term == "default" else str(term)).rate
+                    if term in TERMS
+                    else self.estimate(child, "price", RATE)
+                ) or committed_price
+                if committed_price.value is None:
+                    child.problem(None, f"{name}: {committed_price.reason}", fix="give a price")
+                resale = child.number("resale", 0.0, low=0.0, high=1.0)
         offers = []
         for kind in ("buy", "rent"):
             value = node.raw(kind)
@@ -514,11 +507,10 @@ class _Reader:
         )
         if not workloads and "workloads" in root:
             root.problem("workloads", "a fleet needs at least one workload")
-        money = root.node("budget")
-        budget = money.quantity("total", "USD", np.inf)
-        per_period = self.series(money, "per_period", np.inf, unit="USD")
-        discount = money.number("discount", 0.0, low=0.0, high=1.0)
-        money.done()
+        with root.inside("budget") as money:
+            budget = money.quantity("total", "USD", np.inf)
+            per_period = self.series(money, "per_period", np.inf, unit="USD")
+            discount = money.number("discount", 0.0, low=0.0, high=1.0)
         stack_usd = root.quantity("stack_cost", "USD", 0.0) or 0.0
         goals = root.names("goals", (*GOALS, *WORK_GOALS)) or GOALS
         if any(goal in WORK_GOALS for goal in goals):  # of plans with equal work, the one that wastes least

@@ -133,11 +133,9 @@ def _compaction(node: Node, system: int) -> tuple[float, int]:
     """(tokens of a context from which it is summed up, tokens of the summary)."""
     if "compact" not in node:
         return math.inf, 0
-    inner = node.node("compact")
-    inner.need("at", "to")
-    at, to = inner.count("at", math.inf), int(inner.count("to", 1))
-    if "at" in inner and "to" in inner and at < 2 * (system + to):
-        allowed = f"at least {2 * (system + to):,}: twice the system prompt and the summary"
-        inner.wrong("at", "leaves no room for a task", allowed=allowed)
-    inner.done()
+    with node.inside("compact", "at", "to") as inner:
+        at, to = inner.count("at", math.inf), int(inner.count("to", 1))
+        if "at" in inner and "to" in inner and at < 2 * (system + to):
+            allowed = f"at least {2 * (system + to):,}: twice the system prompt and the summary"
+            inner.wrong("at", "leaves no room for a task", allowed=allowed)
     return at, to
