@@ -1,4 +1,5 @@
 """One reader of what `shown.written_fields` writes: a record from its JSON, by the types of its fields.
+`record_of` makes one from another record.
 
 Nothing in the JSON is trusted: each key, type and bound is checked, and each problem is one line with its place.
 `Annotated[int, WholeBounds(1, 8)]` bounds a number; `Annotated[str, Most(300)]` the characters of a text, or the
@@ -66,6 +67,19 @@ def read_fields(kind: type[R], value: object, where: str, *, fix: str | None = N
     reader.stop()
     assert isinstance(found, kind)
     return found
+
+
+def record_of(kind: type[R], source: object, **own: object) -> R:
+    """A record of `own` and, by the names of its other fields, of what another record or a mapping has; a field that
+    neither has keeps its default. Types are not checked.
+
+    >>> record_of(WholeBounds, {"low": 1, "high": 8, "unit": "cores"}, high=4)
+    WholeBounds(low=1, high=4)
+    """
+    names = {f.name for f in fields(kind)} - own.keys()  # type: ignore[arg-type]
+    if isinstance(source, Mapping):
+        return kind(**own, **{name: source[name] for name in names & source.keys()})
+    return kind(**own, **{name: getattr(source, name) for name in names if hasattr(source, name)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

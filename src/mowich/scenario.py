@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import SupportsFloat, TypeVar, Unpack
 
@@ -77,6 +78,16 @@ class Node:
     def wrong(self, key: str, what: str, *, allowed: str | Sequence[str] | None = None, fix: str | None = None) -> None:
         """Report the value that is given under a key."""
         self.problem(key, what, given=self.raw(key), allowed=allowed, fix=fix)
+
+    @contextmanager
+    def watch(self, key: str, **details: Unpack[ErrorDetails]) -> Iterator[None]:
+        """Report what the block refuses as a problem of a key. details: to say in place of the error's own."""
+        try:
+            yield
+        except UserError as error:
+            own: ErrorDetails = {"given": error.given, "allowed": error.allowed, "fix": error.fix}
+            own.update(details)
+            self.problem(key, error.what, **own)
 
     def refuse(self, what: str, *keys: str, fix: str = "leave it out") -> None:
         """Report those of some keys that are there."""
@@ -217,6 +228,15 @@ class Node:
         if isinstance(self._node, yaml.MappingNode):
             child = next((value for name, value in self._node.value if name.value == key), None)
         return Node(self._file, self.name(key), child, self._data.get(key, {}), self._found)
+
+    @contextmanager
+    def inside(self, key: str, *needs: str) -> Iterator[Node]:
+        """The mapping under a key. needs: keys that it reports where they are missing; at the end of the block it
+        reports those that nobody asked for."""
+        child = self.node(key)
+        child.need(*needs)
+        yield child
+        child.done()
 
     def nodes(self) -> Iterator[tuple[str, Node]]:
         """Every key with the mapping under it."""

@@ -26,7 +26,7 @@ from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
 from mowich.shown import Rows
 from mowich.studies.forward import forward_platform
-from mowich.studies.forward_answer import ForwardAnswer, ForwardVerb, forward_job_of, job_inputs
+from mowich.studies.forward_answer import ForwardAnswer, ForwardVerb, forward_job_of
 from mowich.studies.forward_row import ForwardAsk, ForwardRow
 
 FACTS = load_facts()
@@ -77,7 +77,7 @@ def answer(rows: list[ForwardRow], verb: ForwardVerb = "compare", smallest: int 
     inputs = {
         "model": MODEL.name,
         "verb": verb,
-        **job_inputs(rows[0].ask.job),
+        **rows[0].ask.job.to_dict(),
         "chips": 4,
         "stack": None,
         "fixed": {},
@@ -178,7 +178,7 @@ def test_what_a_forged_result_says_is_refused() -> None:
     )
 )
 def test_a_job_survives_its_result(job: ForwardJob) -> None:
-    assert forward_job_of(job_inputs(job)) == job
+    assert forward_job_of(job.to_dict()) == job
 
 
 def test_a_question_goes_the_whole_way(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from mowich.economics.ownership import BOUGHT, Ownership, Terms, owned
 from mowich.evidence.measured_tables import shipped_rows
 from mowich.facts import Facts
+from mowich.readback import record_of
 from mowich.sums import float_sum
 from mowich.units import UNITS
 
@@ -78,19 +79,8 @@ def _compared(facts: Facts, row: Mapping[str, str]) -> PublishedCost:
         else ((cost.total.low or 0.0) / cost.total.value, (cost.total.high or 0.0) / cost.total.value)
     )
     ends = [_figure(facts, row, replace(cost, total=cost.total.scaled(s, cost.total.unit)), base, s) for s in spread]
-    return PublishedCost(
-        id=row["id"],
-        system=row["system"],
-        what=row["what"],
-        published=float(row["value"]),
-        ours=ours,
-        low=ends[0],
-        high=ends[1],
-        unit=row["unit"],
-        terms=terms,
-        source=row["source"],
-        explained=row["explained"],
-    )
+    low, high = ends
+    return record_of(PublishedCost, row, published=float(row["value"]), ours=ours, low=low, high=high, terms=terms)
 
 
 def _figure(facts: Facts, row: Mapping[str, str], cost: Ownership, base: Ownership | None, by: float = 1.0) -> float:

@@ -39,6 +39,7 @@ from mowich.fleets.problem import (
 )
 from mowich.fleets.supply import is_of_facts, supply_of_facts, units_a_period
 from mowich.machines.system import System, resolve
+from mowich.readback import record_of
 from mowich.scenario import FORMAT, Node, parse_text, read_scenario
 from mowich.software.engine import engine_names
 from mowich.software.vendors import ported_stack
@@ -109,13 +110,15 @@ class _Reader:
     def period(self, node: Node, key: str, default: int) -> int:
         """The period that a key names."""
         word = node.text(key)
-        if not word:
-            return default
-        if word not in self.labels:
-            error = unknown("period", word, self.labels)
-            node.problem(key, error.what, allowed=f"{self.labels[0]} .. {self.labels[-1]}", fix=error.fix)
-            return default
-        return self.labels.index(word)
+        return self.place_of(node, key, word, default) if word else default
+
+    def place_of(self, node: Node, key: str, word: str, default: int) -> int:
+        """The place of the period of a name; the default where there is none, which the node notes."""
+        if word in self.labels:
+            return self.labels.index(word)
+        with node.watch(key, given=None, allowed=f"{self.labels[0]} .. {self.labels[-1]}"):
+            raise unknown("period", word, self.labels)
+        return default
 
     def periods_of(self, node: Node, key: str, default: int, minimum: int) -> int:
         """A length of time as a whole number of periods: "3y", "2 quarters" or a bare count of periods."""
@@ -154,11 +157,9 @@ class _Reader:
                 return read(given)
             if unit is None:
                 return node.count_of(key, given, minimum=0, whole=whole)
-            try:
+            with node.watch(key, given=given):
                 return parse(given, unit, where=node.name(key)).value
-            except UserError as wrong:
-                node.problem(key, wrong.what, given=given, allowed=wrong.allowed, fix=wrong.fix)
-                return default
+            return default
 
         if isinstance(value, list):
             if len(value) != self.num_periods:
@@ -167,18 +168,15 @@ class _Reader:
             return np.array([one(v) for v in value])
         if isinstance(value, Mapping):
             if "first" in value:
-                child = node.node(key)
-                child.raw("first")
-                growth = child.number("growth", 0.0, low=-0.99, high=10.0)
-                child.done()
+                with node.inside(key) as child:
+                    child.raw("first")
+                    growth = child.number("growth", 0.0, low=-0.99, high=10.0)
                 return np.asarray(one(value["first"]) * (1 + growth) ** np.arange(self.num_periods), dtype=float)
             out = np.zeros(self.num_periods)
             for word, given in value.items():
-                if str(word) not in self.labels:
-                    error = unknown("period", str(word), self.labels)
-                    node.problem(key, error.what, allowed=f"{self.labels[0]} .. {self.labels[-1]}", fix=error.fix)
-                else:
-                    out[self.labels.index(str(word)) :] = one(given)
+                at = self.place_of(node, key, str(word), self.num_periods)
+                if at < self.num_periods:
+                    out[at:] = one(given)
             return out
         return np.full(self.num_periods, one(value))
 
@@ -212,11 +210,8 @@ class _Reader:
         if not isinstance(value, Mapping):
             number = node.quantity(key, unit)
             return None if number is None else exact(number, unit, "user")
-        child = node.node(key)
-        child.need("low", "high")
-        low, high = child.quantity("low", unit), child.quantity("high", unit)
-        middle = child.quantity("value", unit)
-        child.done()
+        with node.inside(key, "low", "high") as child:
+            low, high, middle = (child.quantity(name, unit) for name in ("low", "high", "value"))
         if low is None or high is None:
             return None
         if middle is None:
@@ -233,11 +228,9 @@ class _Reader:
         if value is None:
             return ()
         if isinstance(value, Mapping):
-            child = node.node("day")
-            child.need("from", "to", "night")
-            first, last = child.count("from", minimum=0), child.count("to", HOURS, minimum=0)
-            night = child.number("night", 1.0, low=0.0, high=1.0)
-            child.done()
+            with node.inside("day", "from", "to", "night") as child:
+                first, last = child.count("from", minimum=0), child.count("to", HOURS, minimum=0)
+                night = child.number("night", 1.0, low=0.0, high=1.0)
             if not 0 <= first < last <= HOURS:
                 node.problem("day", f"'from' comes before 'to', both hours up to {HOURS}", given=f"{first:g}, {last:g}")
             return tuple(1.0 if first <= hour < last else night for hour in range(HOURS))
@@ -260,31 +253,24 @@ class _Reader:
         if count > 1000:
             node.problem("count", "at most 1000 periods", given=count)
             count = 1
-        try:
-            self.labels = period_labels(
-                node.text("start", "2027" if self.length == "year" else "2027-Q1"), count, self.length
-            )
-        except UserError as error:
-            node.problem("start", error.what, given=error.given, allowed=error.allowed)
-            self.labels = tuple(str(i) for i in range(count))
+        self.labels = tuple(map(str, range(count)))
+        with node.watch("start"):
+            start = node.text("start", "2027" if self.length == "year" else "2027-Q1")
+            self.labels = period_labels(start, count, self.length)
         node.done()
 
     def read_tasks(self, kind: str, name: str, node: Node, chips: int, active: Vector) -> list[FleetTask]:
         """The tasks of a workload: one, or the rollouts and the updates of reinforcement learning. active: [T] 1 inside
         the window."""
 
-        def train(tokens: str) -> dict[str, object]:
-            words = {"tokens": node.raw(tokens), "seq": node.raw("seq"), "batch": node.raw("batch")}
-            return {"do": "train", "model": node.text("model"), **words, "chips": chips}
+        def question(do: str, **keys: str) -> dict[str, object]:
+            words = {name: node.raw(key) for name, key in keys.items()}
+            return {"do": do, "model": node.text("model"), **words, "chips": chips}
 
-        def serve() -> dict[str, object]:
-            return {
-                "do": "serve",
-                "model": node.text("model"),
-                "isl": node.raw("isl"),
-                "osl": node.raw("osl"),
-                "chips": chips,
-            }
+        def train(tokens: str) -> dict[str, object]:
+            return question("train", tokens=tokens, seq="seq", batch="batch")
+
+        serve = partial(question, "serve", isl="isl", osl="osl")
 
         def task(part: str, tokens: str, ask: Mapping[str, object]) -> FleetTask:
             full = name if part == kind else f"{name}.{part}"
@@ -418,13 +404,11 @@ class _Reader:
         if not isinstance(given, str) or not is_of_facts(given):
             read = partial(self.units_of, node, "supply", unit_chips, True)
             return self.series(node, "supply", np.inf, read=read), None
-        try:
+        with node.watch("supply", given=given):
             found = supply_of_facts(given, self.facts, system.chip)
-        except UserError as wrong:
-            node.problem("supply", wrong.what, given=given, allowed=wrong.allowed, fix=wrong.fix)
-            return np.full(self.num_periods, np.inf), None
-        units = units_a_period(found, float(found.quarterly), unit_chips, LENGTHS[self.length])
-        return np.full(self.num_periods, units), found
+            units = units_a_period(found, float(found.quarterly), unit_chips, LENGTHS[self.length])
+            return np.full(self.num_periods, units), found
+        return np.full(self.num_periods, np.inf), None
 
     def capital(self, system: System, unit_chips: int) -> tuple[Estimate, str]:
         """(the cost of a unit to its buyer, by the bill of its parts; label)."""
@@ -435,10 +419,10 @@ class _Reader:
         return price, f"{show(price.value, 'USD')}/unit, tco, {cost.terms.quarter}, {cost.terms.buyer}"
 
     def read_choice(self, name: str, node: Node, sites: Sequence[str]) -> Choice | None:
-        try:
+        system: System | None = None
+        with self.root.node("systems").watch(name):
             system = resolve(self.facts, name, chips=None)
-        except UserError as wrong:
-            self.root.node("systems").problem(name, wrong.what, given=wrong.given, allowed=wrong.allowed, fix=wrong.fix)
+        if system is None:
             return None
         power = self.estimate(node, "power", "W") or chip_power(self.facts, system.id)
         unit_chips = int(node.count("unit_chips", system.chips_per_unit))
@@ -454,18 +438,17 @@ class _Reader:
         have_node.done([*sites, CLOUD])
         committed, committed_price, resale = np.zeros(self.num_periods), exact(0.0, RATE), 0.0
         if "committed" in node:
-            child = node.node("committed")
-            committed = self.series(child, "units", 0.0)
-            term = child.raw("price", "rent")
-            committed_price = (
-                published_price(self.facts, system.id, term="rent" if term == "default" else str(term)).rate
-                if term in TERMS
-                else self.estimate(child, "price", RATE)
-            ) or committed_price
-            if committed_price.value is None:
-                child.problem(None, f"{name}: {committed_price.reason}", fix="give a price")
-            resale = child.number("resale", 0.0, low=0.0, high=1.0)
-            child.done()
+            with node.inside("committed") as child:
+                committed = self.series(child, "units", 0.0)
+                term = child.raw("price", "rent")
+                committed_price = (
+                    published_price(self.facts, system.id, term="rent" if term == "default" else str(term)).rate
+                    if term in TERMS
+                    else self.estimate(child, "price", RATE)
+                ) or committed_price
+                if committed_price.value is None:
+                    child.problem(None, f"{name}: {committed_price.reason}", fix="give a price")
+                resale = child.number("resale", 0.0, low=0.0, high=1.0)
         offers = []
         for kind in ("buy", "rent"):
             value = node.raw(kind)
@@ -516,28 +499,18 @@ class _Reader:
         names = [c.name for c in choices]
         stacks = tuple(dict.fromkeys(c.stack for c in choices))
         sites = [self.read_site(name, node, names) for name, node in sites_node.nodes()]
-        default = site_facts(self.facts)
-        nothing = np.full(self.num_periods, np.inf)
-        sites.append(
-            FleetSite(
-                name=CLOUD,
-                cap_W=nothing,
-                pue=default.pue,
-                electricity=default.electricity,
-                idle_share=float(default.idle_share),
-                systems=(),
-            )
-        )
+        usual, nothing = site_facts(self.facts), np.full(self.num_periods, np.inf)
+        idle_share = float(usual.idle_share)
+        sites.append(record_of(FleetSite, usual, name=CLOUD, cap_W=nothing, idle_share=idle_share, systems=()))
         workloads = tuple(
             self.read_workload(name, node, names, stacks) for name, node in root.node("workloads").nodes()
         )
         if not workloads and "workloads" in root:
             root.problem("workloads", "a fleet needs at least one workload")
-        money = root.node("budget")
-        budget = money.quantity("total", "USD", np.inf)
-        per_period = self.series(money, "per_period", np.inf, unit="USD")
-        discount = money.number("discount", 0.0, low=0.0, high=1.0)
-        money.done()
+        with root.inside("budget") as money:
+            budget = money.quantity("total", "USD", np.inf)
+            per_period = self.series(money, "per_period", np.inf, unit="USD")
+            discount = money.number("discount", 0.0, low=0.0, high=1.0)
         stack_usd = root.quantity("stack_cost", "USD", 0.0) or 0.0
         goals = root.names("goals", (*GOALS, *WORK_GOALS)) or GOALS
         if any(goal in WORK_GOALS for goal in goals):  # of plans with equal work, the one that wastes least

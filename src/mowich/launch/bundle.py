@@ -6,11 +6,11 @@ itself. Which files there are depends on the work: `serving_bundle.py`, `trainin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mowich.estimate import Estimate
-from mowich.shown import Keyed
+from mowich.shown import Keyed, Result
 
 FORECAST, BUNDLE_INDEX, README = "forecast.json", "bundle.json", "README.md"
 """Files of every bundle: the answer, the list of its files, and what to do with them."""
@@ -40,6 +40,15 @@ class Prediction(Keyed):
     name: str
     what: str
     estimate: Estimate
+
+
+def predicted_numbers(row: Result, named: Mapping[str, str]) -> list[Prediction]:
+    """The numbers that a row knows. named: number -> its name in words."""
+    return [
+        Prediction(name=name, what=what, estimate=Estimate.from_dict(data))
+        for name, what in named.items()
+        if isinstance(data := row.get(name), Mapping) and data.get("value") is not None
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

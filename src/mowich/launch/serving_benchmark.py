@@ -13,10 +13,9 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.launch.arguments import LaunchProgram
-from mowich.launch.bundle import Benchmark, BundleFile, Prediction
+from mowich.launch.bundle import Benchmark, BundleFile, Prediction, predicted_numbers
 from mowich.launch.pinned import IMAGE_ASKED, pinned, pinned_named
 from mowich.launch.plans import PlanLaunch
 from mowich.launch.routers import FIRST_PORT, ROUTER_PORT, ServedModel, WorkerCounts
@@ -148,15 +147,9 @@ def predictions_of(row: Result) -> list[Prediction]:
         "p99_tpot_s": "time per output token, 99th percentile",
         "tokens_per_s_per_chip": "output tokens per second and chip",
     }
-    out = []
-    for name, what in named.items():
-        data = row.get(name)
-        is_played = bool(row.get("scenario")) and name == "tokens_per_s_per_chip"  # the load decides it
-        if isinstance(data, Mapping) and data.get("value") is not None and not is_played:
-            numbers = {key: data[key] for key in ("value", "unit", "low", "high", "grade")}
-            estimate = Estimate(**numbers, coverage=data.get("coverage") or {})
-            out.append(Prediction(name=name, what=what, estimate=estimate))
-    return out
+    if row.get("scenario"):
+        del named["tokens_per_s_per_chip"]  # the load decides it
+    return predicted_numbers(row, named)
 
 
 def served_benchmark(

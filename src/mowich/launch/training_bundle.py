@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.launch.arguments import LaunchProgram
-from mowich.launch.bundle import COMMANDS_FILE, Benchmark, BundleFile, Prediction
+from mowich.launch.bundle import COMMANDS_FILE, Benchmark, BundleFile, Prediction, predicted_numbers
 from mowich.launch.kubernetes import job_set
 from mowich.launch.maxtext import MAXTEXT_RUN
 from mowich.launch.megatron import MEGATRON_RUN
@@ -104,15 +104,10 @@ def training_predictions(row: Result) -> list[Prediction]:
         "tokens_per_s_per_chip": "tokens per second and chip",
         "mfu": "model FLOP utilisation",
     }
-    out = []
-    for name, what in named.items():
-        data = row.get(name)
-        if isinstance(data, Mapping) and data.get("value") is not None:
-            out.append(Prediction(name=name, what=what, estimate=Estimate.from_dict(data)))
-    parts, ends = row.get("memory_B"), row.get("memory_range_B")
+    out = predicted_numbers(row, named)
+    parts, ends = row.get("memory_B"), row.get("memory_range_B") or {}
     if isinstance(parts, Mapping) and parts:
-        held = Estimate(value=float_sum(parts.values()), unit="B", grade="C")
-        if isinstance(ends, Mapping):
-            held = Estimate(value=held.value, unit="B", low=ends.get("low"), high=ends.get("high"), grade="C")
+        whole = float_sum(parts.values())
+        held = Estimate(value=whole, unit="B", low=ends.get("low"), high=ends.get("high"), grade="C")
         out.append(Prediction(name="memory_B", what="memory of the fullest device", estimate=held))
     return out

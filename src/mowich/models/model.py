@@ -20,6 +20,7 @@ from mowich.models.layer import Layer, Mixer
 from mowich.models.recurrent import Recurrent
 from mowich.models.storage import STORED_COMPONENTS, WeightStorage, layer_params
 from mowich.models.traced import Traced
+from mowich.readback import record_of
 from mowich.sums import float_sum
 
 if TYPE_CHECKING:
@@ -255,23 +256,12 @@ class Model:
         from mowich.models.view import DEFAULT_SEQ, ModelView, encoder_views, layer_view
 
         tokens = seq or min(DEFAULT_SEQ, self.max_seq or DEFAULT_SEQ)
-        return ModelView(
-            name=self.name,
-            architecture=self.architecture,
-            source=self.source,
+        return record_of(
+            ModelView,
+            self,
             seq=tokens,
-            num_layers=self.num_layers,
-            hidden=self.hidden,
-            vocab=self.vocab,
-            max_seq=self.max_seq,
-            tied_embeddings=self.tied_embeddings,
-            mtp_layers=self.mtp_layers,
-            params=self.params,
-            params_active=self.params_active,
-            params_embedding=self.params_embedding,
             params_head=self.head_params,
             params_other=self.final_norm_params + self.other_params,
-            mtp_params=self.mtp_params,
             flop_per_token_forward=self.flop_per_token(tokens),
             flop_per_token_train=3 * self.flop_per_token(tokens),
             attention_flop_per_token_forward=self.attention_flop_per_token(tokens),

@@ -27,11 +27,13 @@ _Degree = Annotated[int, WholeBounds(1, _MOST)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardJob:
+class ForwardJob(Keyed):
     """The work to compute. tokens: of one item (an image, a clip, a text) at the model's width; batch: items at once on
     one replica, 0: searched; steps: passes for one item; branches: forwards of each step (2 with classifier-free
     guidance); height, width, frames: of the output, 0 where tokens are stated; latency_s: most seconds of an item, 0:
-    no limit."""
+    no limit. In the JSON what nobody gave is null."""
+
+    KEYS = "* batch:none height:none width:none frames:none latency_s:none"
 
     task: ForwardTask
     tokens: int

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from mowich.errors import UserError
 from mowich.plans.search import divisors
+from mowich.readback import record_of
 from mowich.requests.common import (
     AS,
     FORM,
@@ -251,22 +252,12 @@ class RlRequest(Asked, Keyed):
         """The run without machines; a judge's rate and chips are not in it."""
         from mowich.rl.job import Environment, RlJob
 
-        return RlJob(
-            algorithm=self.algorithm,
-            prompts=self.prompts,
-            samples=self.samples,
-            global_batch=self.global_batch,
+        return record_of(
+            RlJob,
+            self,
             lengths=self.lengths.lengths(),
-            prompt=self.prompt,
             most=self.max_sequence,
-            epochs=self.epochs,
-            passes=self.passes,
             trained=2 if self.algorithm == "ppo" else 1,
-            acceptance=self.acceptance,
-            placement=self.placement,
-            staleness=self.staleness,
-            order=self.order,
-            partial=self.partial,
             environment=Environment(turns=self.turns, call_s=self.call_s, reward_s=self.reward_s),
         )
 

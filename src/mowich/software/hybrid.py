@@ -45,12 +45,10 @@ class Hybrids:
         def per_device(value: float, owner: Platform) -> float:
             return value * (owner.devices_per_chip / devices)
 
-        return Platform(
+        return replace(
+            software,
             id=rest.id,
             display=rest.display,
-            chip=software.chip,
-            vendor=software.vendor,
-            family=software.family,
             chips=rest.chips,
             devices_per_chip=devices,
             chips_per_unit=of("scale-up").chips_per_unit,
@@ -67,17 +65,7 @@ class Hybrids:
             chips_per_server=rest.chips_per_server,
             power_share=compute.power_share,
             paths=rest.paths,
-            efficiency=software.efficiency,
-            stack=software.stack,
             precisions=compute.precisions,
-            ships=software.ships,
-            takes_future=software.takes_future,
-            schedules=software.schedules,
-            zero=software.zero,
-            zero_in_pipeline=software.zero_in_pipeline,
-            group_zero=software.group_zero,
-            residuals=software.residuals,
-            kernel_language=software.kernel_language,
         )
 
     def differing(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.device import Device, device_paths, has_own_device
 from mowich.machines.system import System, resolve
+from mowich.readback import record_of
 from mowich.software.recipes import release_of_plans, stack_of_plans, switches_of
 from mowich.software.releases import release_words
 from mowich.software.vendors import said_of_vendor, software_of, split_words, unmeasured
@@ -270,8 +271,9 @@ def with_stack(facts: Facts, system: System, stack: str | None = None, *, has_re
         of_stack = {of: path for of, path in of_stack.items() if of.removeprefix("stack.") not in _LIBRARY_BUFFERS}
     hardware = list(system.paths.items())
     memory = list(system.paths).index("hbm_Bps")  # facts are shown in this order: units, software, memory and fabric
-    platform = Platform(
-        **{f.name: getattr(system, f.name) for f in fields(System) if f.name != "paths"},
+    platform = record_of(
+        Platform,
+        system,
         efficiency=efficiency,
         stack=software,
         precisions=precisions,

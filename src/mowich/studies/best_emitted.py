@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 
 from mowich.errors import UserError
+from mowich.readback import record_of
 from mowich.requests import jobs
 from mowich.shown import Result
 from mowich.studies import job_answers
@@ -64,6 +64,5 @@ def why_emitted(row: Result, key: str, result: Result, program: object) -> str:
 
 def _plan_of(row: Result, asked: jobs.CompareRequest) -> jobs.PlanRequest:
     """The question of one system for its best plan."""
-    common: Result = {f.name: getattr(asked, f.name) for f in fields(jobs.JobRequest)}
-    one: Result = {"systems": (row["system"],), "chips": row["chips_requested"], "emit": asked.emits}
-    return jobs.PlanRequest(**{**common, **one}, top=1)
+    systems, chips = (row["system"],), row["chips_requested"]
+    return record_of(jobs.PlanRequest, asked, systems=systems, chips=chips, emit=asked.emits, top=1)

@@ -9,6 +9,7 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.plans.plan import ServePlan
+from mowich.readback import record_of
 from mowich.scenario import Node
 from mowich.serving.traffic.tiers import LOADS, OVERLAPS, TIER_NAMES, WRITES, CacheTier, Tiering
 
@@ -118,16 +119,14 @@ def make_tiering(asked: AskedTiering, facts: Facts, system: System, plan: ServeP
             write = read
         size, read, write = (None if v is None else v * per_chip for v in (size, read, write))
         latency = tier.latency_s
-        return CacheTier(
-            name=tier.name,
+        return record_of(
+            CacheTier,
+            tier,
             capacity_B=known(tier, "capacity", tier.capacity_B, size),
             read_Bps=known(tier, "read", tier.read_Bps, read),
             write_Bps=known(tier, "write", tier.write_Bps, write),
             latency_s=facts.number(f"{_FACTS}.latency.{tier.name}") if latency is None else latency,
-            write=tier.write,
             lanes=1 if tier.name == "ssd" or tier.has_one_link else plan.dp,
-            is_shared=tier.is_shared,
-            has_one_link=tier.has_one_link,
             stays=tier.name != "host",
         )
 

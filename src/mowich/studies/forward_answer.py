@@ -11,6 +11,7 @@ from mowich.errors import UserError
 from mowich.machines.system import resolve
 from mowich.plans.forward import ForwardJob
 from mowich.progress import steps
+from mowich.readback import record_of
 from mowich.requests.jobs import JobRequest
 from mowich.shown import Rows, Shown
 from mowich.software.stack import stack_words
@@ -76,17 +77,8 @@ def _ask_of(asked: JobRequest, name: str) -> ForwardAsk:
     """The question of one system."""
     assert asked.forward is not None
     system = resolve(asked.facts, name, chips=asked.chips)
-    return ForwardAsk(
-        model=asked.model,
-        job=asked.forward,
-        on=name,
-        system_id=system.id,
-        chips=system.chips,
-        facts=asked.facts,
-        stack=asked.stack or "",
-        fixed=asked.fixed,
-        term=asked.term,
-    )
+    own = {"job": asked.forward, "on": name, "system_id": system.id, "chips": system.chips, "stack": asked.stack or ""}
+    return record_of(ForwardAsk, asked, **own)
 
 
 def _fewest_chips(ask: ForwardAsk) -> int | None:
@@ -111,7 +103,7 @@ def _inputs(asked: JobRequest, verb: ForwardVerb, asks: Sequence[ForwardAsk]) ->
     return {
         **asked.model.inputs(),
         "verb": verb,
-        **job_inputs(asks[0].job),
+        **asks[0].job.to_dict(),
         "chips": asked.chips,
         "stack": asked.stack,
         "fixed": {key: list(values) for key, values in asked.fixed.items()},
@@ -126,21 +118,6 @@ def _inputs(asked: JobRequest, verb: ForwardVerb, asks: Sequence[ForwardAsk]) ->
             }
             for ask in asks
         ],
-    }
-
-
-def job_inputs(job: ForwardJob) -> dict[str, object]:
-    """A job of forward passes, as results state it; what nobody gave is null."""
-    return {
-        "task": job.task,
-        "tokens": job.tokens,
-        "batch": job.batch or None,
-        "steps": job.steps,
-        "branches": job.branches,
-        "height": job.height or None,
-        "width": job.width or None,
-        "frames": job.frames or None,
-        "latency_s": job.latency_s or None,
     }
 
 

@@ -17,6 +17,7 @@ from mowich.evidence.scores import PASS_METRIC, RowResult, scored_rows
 from mowich.facts import Facts
 from mowich.models.latent import latent_tokens
 from mowich.plans.forward import ForwardJob
+from mowich.readback import record_of
 from mowich.studies.forward import assess_forward
 from mowich.studies.forward_row import ForwardAsk
 
@@ -27,24 +28,9 @@ def ask_of_pass(case: PassCase, facts: Facts) -> ForwardAsk:
     tokens = case.tokens
     if is_made:
         tokens = latent_tokens(case.model, height=case.height, width=case.width, frames=case.frames)
-    return ForwardAsk(
-        model=case.model,
-        job=ForwardJob(
-            task="diffuse" if case.model.kind == "diffusion" else "encode",
-            tokens=tokens,
-            batch=case.plan.batch,
-            branches=case.branches,
-            height=case.height,
-            width=case.width,
-            frames=case.frames,
-        ),
-        on=case.chip,
-        system_id=case.system_id,
-        chips=case.chips,
-        facts=facts,
-        stack=case.stack,
-        plan=case.plan,
-    )
+    task = "diffuse" if case.model.kind == "diffusion" else "encode"
+    job = record_of(ForwardJob, case, task=task, tokens=tokens, batch=case.plan.batch)
+    return record_of(ForwardAsk, case, job=job, on=case.chip, facts=facts)
 
 
 def score_passes(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:

@@ -10,9 +10,9 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
-from mowich.plans.launch_settings import LaunchSettings
-from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
+from mowich.plans.plan import ServePlan
 from mowich.plans.serving_choices import DEGREES
+from mowich.readback import record_of
 from mowich.requests.fields import Edge
 from mowich.requests.jobs import PlanRequest
 from mowich.requests.rl import RL, RlRequest
@@ -53,10 +53,13 @@ def ask_of(asked: RlRequest) -> RlAsk:
     if judge is not None:
         rate, chips = judged_per_s(asked)
         job = replace(job, environment=replace(job.environment, judged_per_s=rate, judge_chips=chips))
-    return RlAsk(
-        model=asked.model,
+    return record_of(
+        RlAsk,
+        asked,
         job=job,
-        rollouts=RolloutAsk(
+        rollouts=record_of(
+            RolloutAsk,
+            asked,
             on=makes,
             system_id=rollouts.id,
             chips=rollouts.chips,
@@ -64,24 +67,11 @@ def ask_of(asked: RlRequest) -> RlAsk:
             release=asked.release or "",
             plan=plan,
             fixed={} if plan is not None else asked.rollout_plan,
-            memory_share=asked.memory_share,
-            accept=asked.accept,
-            drafts=asked.drafts,
         ),
         trainer=TrainerAsk(
             on=trains, system_id=trainer.id, chips=trainer.chips, stack=asked.stack, fixed=asked.trainer_plan
         ),
-        facts=facts,
-        framework=asked.framework,
-        framework_release=asked.framework_release,
-        sync=asked.sync,
-        link_Bps=asked.link_Bps,
-        term=asked.term,
-        seed=asked.seed,
-        critic=asked.critic,
-        teacher=asked.teacher,
         judge_id="" if judge is None else resolve(facts, judge.on).id,
-        assumed=asked.assumed,
     )
 
 
@@ -95,12 +85,8 @@ def _worker_plan(asked: RlRequest, model: Model, system: System) -> ServePlan | 
     if several is not None:
         raise UserError("one plan of a worker", where=f"{where}.{several}", given=given[several], allowed="one value")
     one: Mapping[str, int | str] = {name: values[0] for name, values in given.items()}
-    plan = ServePlan(
-        **{name: int(one.get(name, 1)) for name in DEGREES},
-        weights=one_of(str(one.get("weights", native_weights(model, system, asked.facts))), WEIGHTS, "weights"),
-        kv=one_of(str(one.get("kv", "bf16")), KV, "format of the cache"),
-        launch=LaunchSettings.of({k: v for k, v in one.items() if k not in (*DEGREES, "weights", "kv")}),
-    )
+    weights = one.get("weights") or native_weights(model, system, asked.facts)
+    plan = ServePlan.from_dict({**dict.fromkeys(DEGREES, 1), "precision": weights, "kv": "bf16", **one})
     check_layout(model, system, plan, where)
     return plan
 

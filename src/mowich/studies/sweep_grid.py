@@ -536,10 +536,8 @@ def _fixed_fields(
     for key in choices:
         value = choices.raw(key)
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        try:
+        with choices.watch(key):
             fixed |= parse({key: text})
-        except UserError as error:
-            choices.problem(key, error.what, given=error.given, allowed=error.allowed, fix=error.fix)
     for key, text in given.items():
         try:
             fixed |= parse({key: text})

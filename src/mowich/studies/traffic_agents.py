@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mowich.errors import UserError
 from mowich.scenario import Node
 from mowich.serving.agents import JOINS, AgentKind, Subagents, Tool
 from mowich.serving.arrivals import Draw, lengths
@@ -27,11 +26,9 @@ def read_lengths(node: Node, key: str) -> Draw | None:
 
 def read_pauses(node: Node, key: str) -> Pauses | None:
     """The times under a key, 0 s where there are none; None where they are wrong."""
-    try:
+    with node.watch(key, allowed=PAUSES, fix=None):
         return pauses(node.raw(key, "0 s"), "")
-    except UserError as error:
-        node.problem(key, error.what, given=error.given, allowed=PAUSES)
-        return None
+    return None
 
 
 def read_agents(node: Node, shared_prefix: int) -> tuple[list[AgentKind], dict[str, object]]:
@@ -136,11 +133,9 @@ def _compaction(node: Node, system: int) -> tuple[float, int]:
     """(tokens of a context from which it is summed up, tokens of the summary)."""
     if "compact" not in node:
         return math.inf, 0
-    inner = node.node("compact")
-    inner.need("at", "to")
-    at, to = inner.count("at", math.inf), int(inner.count("to", 1))
-    if "at" in inner and "to" in inner and at < 2 * (system + to):
-        allowed = f"at least {2 * (system + to):,}: twice the system prompt and the summary"
-        inner.wrong("at", "leaves no room for a task", allowed=allowed)
-    inner.done()
+    with node.inside("compact", "at", "to") as inner:
+        at, to = inner.count("at", math.inf), int(inner.count("to", 1))
+        if "at" in inner and "to" in inner and at < 2 * (system + to):
+            allowed = f"at least {2 * (system + to):,}: twice the system prompt and the summary"
+            inner.wrong("at", "leaves no room for a task", allowed=allowed)
     return at, to

@@ -134,9 +134,8 @@ def _regret(node: Node, slo: Mapping[str, float], *, regret: bool) -> tuple[bool
     the file."""
     goodput = None
     if isinstance(node.raw("regret", False), dict):
-        inner = node.node("regret")
-        goodput = None if inner.raw("goodput") is None else inner.number("goodput", 1.0, low=0.0, high=1.0)
-        inner.done()
+        with node.inside("regret") as inner:
+            goodput = None if inner.raw("goodput") is None else inner.number("goodput", 1.0, low=0.0, high=1.0)
         regret = True
     else:
         regret = node.flag("regret", False) or regret
@@ -182,11 +181,8 @@ def _counts(node: Node, key: str, is_apart: bool, *, whole: bool, low: float = 1
     if not is_apart:
         node.wrong(key, "is one number: only one pool scales", allowed="a number")
         return (1.0,)
-    inner = node.node(key)
-    inner.need(*POOLS_APART)
-    found = tuple(inner.count(name, 1.0, minimum=low, whole=whole) for name in POOLS_APART)
-    inner.done()
-    return found
+    with node.inside(key, *POOLS_APART) as inner:
+        return tuple(inner.count(name, 1.0, minimum=low, whole=whole) for name in POOLS_APART)
 
 
 def _most(node: Node, apart: Node, is_apart: bool) -> tuple[int, ...]:
@@ -204,16 +200,13 @@ def _start(node: Node) -> float | StartupAsk:
     """How long a new replica takes: a time, or the parts of it."""
     if not isinstance(node.raw("start"), dict):
         return node.quantity("start", "s", 0.0) or 0.0
-    inner = node.node("start")
-    inner.need("weights")
-    ask = StartupAsk(
-        weights=inner.text("weights", WEIGHTS_FROM[0], allowed=WEIGHTS_FROM),
-        rate_Bps=inner.quantity("rate", "B/s", minimum=1.0),
-        machine_s=inner.quantity("machine", "s", 0.0) or 0.0,
-        compiled=inner.flag("compiled", True),
-    )
-    inner.done()
-    return ask
+    with node.inside("start", "weights") as inner:
+        return StartupAsk(
+            weights=inner.text("weights", WEIGHTS_FROM[0], allowed=WEIGHTS_FROM),
+            rate_Bps=inner.quantity("rate", "B/s", minimum=1.0),
+            machine_s=inner.quantity("machine", "s", 0.0) or 0.0,
+            compiled=inner.flag("compiled", True),
+        )
 
 
 def _usual(facts: Facts | None, name: str) -> float:

@@ -146,12 +146,11 @@ def read_load(node: Node, folder: Path) -> Traffic:
     if "max_tokens" in node:
         out["max_tokens"] = int(node.count("max_tokens", 1, maximum=MOST_ANSWERED))
     if "counted" in node:
-        window = node.node("counted")
-        begin, end = window.quantity("from", "s", 0.0) or 0.0, window.quantity("to", "s")
-        if end is not None and end <= begin:
-            window.wrong("to", "must be after from")
-        out["counted"] = [begin, math.inf if end is None else end]
-        window.done()
+        with node.inside("counted") as window:
+            begin, end = window.quantity("from", "s", 0.0) or 0.0, window.quantity("to", "s")
+            if end is not None and end <= begin:
+                window.wrong("to", "must be after from")
+            out["counted"] = [begin, math.inf if end is None else end]
     if "adapters" in node:
         out["adapters"] = _adapters(node.node("adapters"))
         if is_sessions(out):
@@ -289,10 +288,8 @@ def _rate(node: Node, out: Traffic) -> None:
     points = node.node("rate")
     times, rates, words = [], [], {}
     for key in points:
-        try:
+        with points.watch(key, given=key, allowed='times with their unit, such as "10 min"', fix=None):
             times.append(parse(key, "s", where=points.name(key)).value)
-        except UserError as error:
-            points.problem(key, error.what, given=key, allowed='times with their unit, such as "10 min"')
         word = points.raw(key)
         rate = (
             points.quantity(key, "1/s") if isinstance(word, str) else points.count(key, 0.0, minimum=0.0, whole=False)

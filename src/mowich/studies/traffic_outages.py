@@ -61,10 +61,9 @@ def read_outages(node: Node) -> AskedOutages:
         node.refuse("goes with users who ask again", "retry", fix="moves: restart")
     out = AskedOutages(recovery=recovery)
     if "rolling" in node:
-        one = node.node("rolling")
-        one.need("at", "each", "drain", "down")
-        out = replace(out, update={key: one.quantity(key, "s", 0.0) or 0.0 for key in ("at", "each", "drain", "down")})
-        one.done()
+        times = ("at", "each", "drain", "down")
+        with node.inside("rolling", *times) as one:
+            out = replace(out, update={key: one.quantity(key, "s", 0.0) or 0.0 for key in times})
     if "mtbf" not in node:
         node.refuse("goes with failures by chance", "down", "seed", fix="mtbf: facts")
     else:
@@ -79,17 +78,15 @@ def read_outages(node: Node) -> AskedOutages:
     failures = []
     reserved = ("detect", "retry", "moves", "rolling", "mtbf", "down", "seed")
     for name in [key for key in node if key not in reserved]:
-        one = node.node(name)
-        one.need("at", "replica", "down")
-        failures.append(
-            Failure(
-                at_s=one.quantity("at", "s", 0.0) or 0.0,
-                replica=int(one.count("replica", 0.0, minimum=0)),
-                down_s=one.quantity("down", "s", 0.0) or 0.0,
-                drain_s=one.quantity("drain", "s"),
+        with node.inside(name, "at", "replica", "down") as one:
+            failures.append(
+                Failure(
+                    at_s=one.quantity("at", "s", 0.0) or 0.0,
+                    replica=int(one.count("replica", 0.0, minimum=0)),
+                    down_s=one.quantity("down", "s", 0.0) or 0.0,
+                    drain_s=one.quantity("drain", "s"),
+                )
             )
-        )
-        one.done()
     node.done()
     return replace(out, failures=tuple(failures))
 

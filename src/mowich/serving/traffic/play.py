@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mowich.readback import record_of
 from mowich.serving.conversations import Conversations
 from mowich.serving.sessions import SessionLoad
 from mowich.serving.traffic.autoscale import ScaledPool
@@ -110,14 +111,7 @@ def play_fleet(setup: FleetSetup, load: PlayedLoad, tell: Tell, cutoff: Cutoff |
         tell(answers, fleet.id_of)
     if cutoff is not None:
         cutoff.late, cutoff.slow = fleet.beyond
-    return PlayedFleet(
-        replicas=fleet.replicas,
-        decoders=fleet.decoders,
-        taken=fleet.taken,
-        first_s=fleet.first_s,
-        scaled=fleet.scaled,
-        scaled_decoders=fleet.scaled_decoders,
-    )
+    return record_of(PlayedFleet, fleet)
 
 
 def _python(setup: FleetSetup, load: PlayedLoad, tell: Tell, cutoff: Cutoff | None) -> PlayedFleet:
@@ -157,13 +151,11 @@ def _python(setup: FleetSetup, load: PlayedLoad, tell: Tell, cutoff: Cutoff | No
                 break
     finally:
         flush()
-    return PlayedFleet(
-        replicas=fleet.replicas,
-        decoders=fleet.decoders,
+    return record_of(
+        PlayedFleet,
+        fleet,
         taken=count,
         first_s=first,
-        scaled=fleet.scaled,
-        scaled_decoders=fleet.scaled_decoders,
         timelines=[*fleet.replicas, *fleet.decoders],
         encoders=[r.encoder for r in fleet.replicas if r.encoder is not None]
         if fleet.encoders is None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mowich.errors import UserError
 from mowich.nki.result import Result
+from mowich.readback import record_of
 from mowich.requests.advising import AdviseRequest
 from mowich.studies.advise.advise import AdviseAsk, KernelAdvice, advise_kernel
 from mowich.studies.kernel_files import (
@@ -36,19 +37,8 @@ def file_advised(asked: AdviseRequest) -> KernelAdvice:
         for_programs=form.as_json or form.as_csv,
     ):
         kernel = asked.kernel or _only_kernel(file)
-        ask = AdviseAsk(
-            file=file,
-            path=file,
-            text=asked.file.read_text(encoding="utf-8"),
-            kernel=kernel,
-            target=asked.target,
-            run=file_runs(asked.file, kernel, asked.arguments, asked.seed),
-            top=asked.top,
-            runs=asked.runs,
-            tolerance=asked.tolerance,
-            shows_all=asked.shows_all,
-        )
-        return advise_kernel(ask)
+        text, run = asked.file.read_text(encoding="utf-8"), file_runs(asked.file, kernel, asked.arguments, asked.seed)
+        return advise_kernel(record_of(AdviseAsk, asked, file=file, path=file, text=text, kernel=kernel, run=run))
 
 
 def _only_kernel(file: str) -> str:

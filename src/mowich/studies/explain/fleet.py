@@ -8,6 +8,7 @@ from pathlib import Path as File
 from mowich.estimate import Estimate, Notes
 from mowich.facts import Facts
 from mowich.facts.moves import noted
+from mowich.readback import record_of
 from mowich.scenario import is_inline
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
@@ -28,12 +29,8 @@ def fleet_source(result: Result, facts: Facts) -> Source | None:
         return None
     fallen = inputs.get("tenant")
     speeds = {
-        (r["task"], r["system"]): Rate(
-            task=r["task"],
-            system=r["system"],
-            tokens_per_s_per_chip=Estimate.from_dict(r["tokens_per_s_per_chip"]),
-            chips=r["chips"],
-            plan=r["plan"],
+        (r["task"], r["system"]): record_of(
+            Rate, r, tokens_per_s_per_chip=Estimate.from_dict(r["tokens_per_s_per_chip"]), engine=""
         )
         for r in result["rates"]
     }

@@ -17,6 +17,7 @@ import numpy as np
 
 from mowich.arrays import Array
 from mowich.errors import UserError
+from mowich.readback import read_fields
 from mowich.shown import Result as Figures
 
 if TYPE_CHECKING:
@@ -279,25 +280,15 @@ def runs_of(value: bytes) -> tuple[list[CandidateRun], str]:
                 count = int(np.prod([int(n) for n in shape], dtype=np.int64))
                 arrays.append(np.frombuffer(body, np.float64, count, at).reshape(shape))
                 at += count * 8
-            side = run["side"]
             out.append(
                 CandidateRun(
                     outputs=tuple(arrays),
                     formats=tuple(map(str, run["formats"])),
                     figures=run["figures"],
-                    side=KernelSide(
-                        time_s=side["time_s"],
-                        reason=side["reason"],
-                        grade=side["grade"],
-                        kind=side["kind"],
-                        path={k: (float(x), float(y), float(z)) for k, (x, y, z) in side["path"].items()},
-                        pair=float(side["pair"]),
-                        width=(float(side["width"][0]), float(side["width"][1])),
-                        risks=tuple((str(w), float(x), float(y)) for w, x, y in side["risks"]),
-                    ),
+                    side=read_fields(KernelSide, run["side"], "side"),
                     warnings=tuple(map(str, run["warnings"])),
                 )
             )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         raise UserError(f"its process gave an answer that no run gives: {type(error).__name__}: {error}") from None
     return out, str(head["why"])

@@ -19,6 +19,7 @@ from mowich.examples import TASK_PREFIX, file_or_example
 from mowich.neuroncore.order import KernelSide
 from mowich.nki.check import kernels_text
 from mowich.progress import tell
+from mowich.readback import record_of
 from mowich.requests.debugging import ReferenceFile
 from mowich.requests.judging import JudgeRequest
 from mowich.shown import Keyed, Shown
@@ -151,20 +152,16 @@ def kernels_judged(
 ) -> KernelJudge:
     """Candidates of a kernel beside one another. candidates: None: those of the files that are named; told: is given
     each as soon as it is known."""
-    ask = JudgeAsk(
-        reference=asked.reference,
-        kernel=asked.kernel,
+    ask = record_of(
+        JudgeAsk,
+        asked,
         how=JudgeRun(target=asked.on, lnc=asked.lnc, version=asked.nki, values=not asked.time_alone),
-        shapes=asked.shapes,
         seeds=1 if asked.time_alone else asked.seeds,
-        seed=asked.seed,
-        tolerance=asked.tolerance,
         measured_s=asked.measured,
         budget=asked.measure_budget,
         at_once=asked.processes,
         time_s=asked.timeout_s,
         memory_B=int(asked.memory_GiB * 2**30),
-        cache=asked.cache,
     )
     return judge_kernels(candidate_files(asked.candidates) if candidates is None else candidates, ask, told)
 

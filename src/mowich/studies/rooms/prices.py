@@ -16,8 +16,9 @@ from mowich.facts.moves import noted
 from mowich.machines.system import machine_id, parse_spec
 from mowich.models.model import Model
 from mowich.price_terms import OWN
+from mowich.readback import record_of
 from mowich.requests.rooms.prices import PricesRequest
-from mowich.shown import Keyed, Result, Rows, Shown
+from mowich.shown import Keyed, Result, Rows, Shown, written_fields
 from mowich.studies.explain.rules.rule import R
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
@@ -90,13 +91,8 @@ class PriceStudy(Shown):
 def terms_asked(asked: PricesRequest) -> ownership.Terms:
     """Terms of the cost: those that are given, else those of the facts."""
     known = ownership.read_terms(asked.facts)
-    return ownership.Terms(
-        quarter=asked.quarter or known.quarter,
-        rule=asked.rule or known.rule,
-        buyer=asked.buyer or known.buyer,
-        life_s=asked.life_s or known.life_s,
-        chips=asked.chips or known.chips,
-    )
+    given = {name: value for name in written_fields(known) if (value := getattr(asked, name))}
+    return record_of(ownership.Terms, known, **given)
 
 
 def priced_systems(facts: Facts) -> tuple[str, ...]:
@@ -145,11 +141,7 @@ def answer(asked: PricesRequest) -> PriceStudy:
     inputs = {
         "systems": list(specs),
         "price_term": asked.price,
-        "quarter": terms.quarter,
-        "rule": terms.rule,
-        "buyer": terms.buyer,
-        "life_s": terms.life_s,
-        "chips": terms.chips,
+        **written_fields(terms),
         "margin": takes.value,
         "margin_low": takes.low,
         "margin_high": takes.high,
@@ -294,7 +286,7 @@ _BEFORE = {"silicon": ("dies_of_wafer", "sold_share"), "cooling": ("energy",)}
 def source(result: Result, at: ResultPath, row: Result, facts: Facts, model: Callable[[], Model]) -> Source:
     """Cost and price of one system, made again."""
     inputs = result["inputs"]
-    terms_of = ownership.Terms(**{name: inputs[name] for name in ("quarter", "rule", "buyer", "life_s", "chips")})
+    terms_of = record_of(ownership.Terms, inputs)
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         takes = margins(known, inputs["margin_given"])

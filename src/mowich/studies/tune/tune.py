@@ -19,6 +19,7 @@ from mowich.examples import example_name
 from mowich.neuroncore.order import order_between
 from mowich.nki.check import kernels_text
 from mowich.progress import tell
+from mowich.readback import record_of
 from mowich.requests.debugging import ReferenceFile
 from mowich.requests.tuning import TuneRequest
 from mowich.shown import Keyed, Rows, Shown
@@ -201,14 +202,11 @@ class _Search:
 
 def kernel_tuned(asked: TuneRequest) -> KernelTune:
     """A kernel with other constants, each variant timed by the clock."""
-    judge = JudgeAsk(
+    judge = record_of(
+        JudgeAsk,
+        asked,
         reference=asked.reference or ReferenceFile(asked.file, ""),
-        kernel=asked.kernel,
         how=JudgeRun(target=asked.on[0], lnc=asked.lnc, version=asked.nki),
-        shapes=asked.shapes,
-        seeds=asked.seeds,
-        seed=asked.seed,
-        tolerance=asked.tolerance,
         at_once=asked.processes,
         time_s=asked.timeout_s,
         memory_B=int(asked.memory_GiB * 2**30),

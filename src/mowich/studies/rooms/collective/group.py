@@ -15,6 +15,7 @@ from mowich.facts import Facts
 from mowich.machines import collectives, flows, links
 from mowich.machines.system import DEVICE_LAYER, System, call_layers, logical_cores, parse_spec, resolve
 from mowich.machines.topology import LevelRow, describe
+from mowich.readback import record_of
 from mowich.requests.rooms.collective import CollectiveRequest
 from mowich.shown import Keyed, Rows, Shown
 from mowich.units import show
@@ -98,25 +99,18 @@ def collective(asked: CollectiveRequest) -> CollectiveStudy:
             "links are laid out for whole chips", field="lnc", given=lnc, fix="leave out lnc, or fail and beside"
         )
     chips, wanted = _chips_and_group(facts, asked.on, asked.group, lnc or 0)
-    runs_on = CollectiveMachine(
-        on=asked.on,
-        chips=chips,
-        network=asked.network,
-        oversubscription=asked.oversubscription,
-        layer=asked.layer,
-        lnc=lnc or 0,
-    )
+    runs_on = record_of(CollectiveMachine, asked, chips=chips, lnc=lnc or 0)
     system, data = runs_on.system(facts), np.array([float(b) for b in asked.sizes])
     runs = _disturbed(system, kind, data, wanted, asked.fail, asked.beside) if is_disturbed else _Runs(ranks=wanted)
     found, names, bound = timed(facts, runs_on, kind, asked.sizes, runs.ranks, runs.slowdown)
     notes = []
     if system.family == "neuroncore-v4":
         notes.append(f"{facts.text(PUBLIC_TRN3)}; link bandwidth is known to a factor of two, latency by analogy")
-    return CollectiveStudy(
-        kind=kind,
+    return record_of(
+        CollectiveStudy,
+        asked,
         system=asked.on,
         display=system.display,
-        network=asked.network,
         rows=Rows(
             CollectiveRow(
                 bytes=size,
@@ -136,14 +130,10 @@ def collective(asked: CollectiveRequest) -> CollectiveStudy:
         ),
         slowdown=runs.slowdown,
         faults=asked.fail,
-        beside=asked.beside,
         levels=tuple(describe(system)),
         warnings=tuple(notes),
         group=wanted,
-        oversubscription=asked.oversubscription,
-        layer=asked.layer,
         calls=layer_words(facts, system, asked.layer),
-        lnc=lnc,
         facts_hash=facts.hash(),
     )
 

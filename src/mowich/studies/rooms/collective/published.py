@@ -13,6 +13,7 @@ from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import resolve
 from mowich.machines.topology import on_network, per_chip
+from mowich.readback import record_of
 
 LARGE_B = 2**20
 """Sizes of 1 MiB and more are judged apart from smaller ones."""
@@ -56,18 +57,7 @@ class Compared:
 def measured() -> list[Measured]:
     """The published rows that ship."""
     return [
-        Measured(
-            id=r["id"],
-            system=r["system"],
-            network=r["network"],
-            group=int(r["group"]),
-            kind=r["kind"],
-            data_B=int(r["bytes"]),
-            time_s=float(r["time_us"]) * 1e-6,
-            source=r["source"],
-            locator=r["locator"],
-            note=r["note"],
-        )
+        record_of(Measured, r, group=int(r["group"]), data_B=int(r["bytes"]), time_s=float(r["time_us"]) * 1e-6)
         for r in shipped_rows("published/collectives.csv")
     ]
 
