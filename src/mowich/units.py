@@ -145,12 +145,7 @@ def parse(text: object, unit: str | None = None, *, where: str | None = None, ex
     if unit == "USD" and name in _MONEY:
         raise UserError(f"{shown.strip()} has no unit", where=where, fix=f"write '${match[1]}{name}'")
     if not name:
-        usual = _NUMBER.match(example)
-        examples = [usual[2]] if usual else [k for k, q in UNITS.items() if unit and q.unit == unit][:6]
-        hint = f'write "{match[1]} {examples[0]}"' if examples else 'write the unit, as in "144 GiB"'
-        if unit == "B":
-            hint = f'write "{match[1]} GiB" or "{match[1]} GB"; they differ by 7%'
-        raise UserError(f"{shown.strip()} has no unit", where=where, fix=hint)
+        raise UserError(f"{shown.strip()} has no unit", where=where, fix=_with_unit(match[1], unit, example))
     quantity = UNITS.get(name)
     if quantity is None:
         known = sorted(k for k, q in UNITS.items() if unit is None or q.unit == unit)
@@ -162,6 +157,15 @@ def parse(text: object, unit: str | None = None, *, where: str | None = None, ex
     if unit is not None and quantity.unit != unit:
         raise UserError(f"unit '{name}' measures {quantity.unit}", where=where, given=text, allowed=unit)
     return Quantity(number * quantity.value, quantity.unit)
+
+
+def _with_unit(number: str, unit: str | None, example: str) -> str:
+    """How to write a bare number. unit: the SI unit of what is read; example: a usual quantity."""
+    if unit == "B":
+        return f'write "{number} GiB" or "{number} GB"; they differ by 7%'
+    usual = _NUMBER.match(example)
+    name = usual[2] if usual else next((k for k, q in UNITS.items() if unit and q.unit == unit), None)
+    return 'write the unit, as in "144 GiB"' if name is None else f'write "{number} {name}"'
 
 
 def parse_count(text: object, *, where: str | None = None, minimum: float = 1, whole: bool = True) -> float:

@@ -18,7 +18,7 @@ from fleet_problems import LENGTH_S, choice, offer, problem, reinforce, serve, s
 from mowich.economics.money import RATE
 from mowich.estimate import exact
 from mowich.fleets.check import SLACK, violations, work_done
-from mowich.fleets.problem import FleetProblem, Workload
+from mowich.fleets.problem import LEAST_PACE, FleetProblem, Workload
 
 ON_BOTH = {(task, system): 10.0 for task in ("chat", "run") for system in ("trn2", "h100")}
 HALF_A_DAY = (1.0,) * 12 + (0.5,) * 12
@@ -93,7 +93,10 @@ TIGHTER: dict[str, tuple[Callable[[FleetProblem], FleetProblem], list[str]]] = {
     "supply to rent": (lambda p: _offers(p, 1, supply=np.full(3, 2.97)), ["trn2: 3 units to rent in p0, 2.97 are"]),
     "a cap of power": (
         lambda p: _capped(p, 1485.0, 4455.0, 7425.0),
-        [f"home in p{t}: draws at least {drawn} MW" for t, drawn in enumerate(("0.0015", "0.0045", "0.0075"))],
+        [
+            f"home in p{t}: draws at least {drawn} MW"
+            for t, drawn in enumerate(("0.0015 MW of 0.001485", "0.0045 MW of 0.004455", "0.0075 MW of 0.007425"))
+        ],
     ),
     "the budget": (lambda p: replace(p, budget_usd=82.2), ["83 USD for chips alone, budget 82.2"]),
     "the budget of a period": (
@@ -135,6 +138,10 @@ def test_a_limit_that_is_tighter_is_broken(what: str) -> None:
 OTHER: dict[str, tuple[dict[str, dict[Any, float]], list[str]]] = {
     "a little less than whole": ({"orders": {("trn2", "rent", "cloud", 0): 3.0 - 2 * SLACK}}, []),
     "a little more than nothing": ({"orders": {("h100", "rent", "cloud", 1): -SLACK}}, []),
+    "more than nothing": (
+        {"orders": {("h100", "rent", "cloud", 1): 1.5e-5}},
+        ["('h100', 'rent', 'cloud', 1): 1.5e-05 is no whole number of units"],
+    ),
     "less than nothing": (
         {"orders": {("h100", "rent", "cloud", 1): -0.01}},
         ["('h100', 'rent', 'cloud', 1): fewer than no units", "('h100', 'rent', 'cloud', 1): -0.01 is no whole"],
@@ -147,6 +154,12 @@ OTHER: dict[str, tuple[dict[str, dict[Any, float]], list[str]]] = {
         {"sold": {("h100", 0): 2.1}},
         ["h100 in p0: 2.1 units let of 2 committed", "h100 in p0: 0 units work, -0.1 are there"],
     ),
+    "as many let as may be where none is committed": ({"sold": {("trn2", 0): SLACK}}, []),
+    "more let where none is committed": (
+        {"sold": {("trn2", 0): 1.5 * SLACK}},
+        ["trn2 in p0: 1.5e-05 units let of 0 committed"],
+    ),
+    "a little less let than nothing": ({"sold": {("h100", 1): -SLACK}}, []),
     "less let than nothing": (
         {"sold": {("h100", 1): -0.01}},
         ["h100 in p1: -0.01 units let", "p1: 30.015 USD for", "83.015 USD for"],
@@ -158,13 +171,14 @@ OTHER: dict[str, tuple[dict[str, dict[Any, float]], list[str]]] = {
         ["trn2 in p2: 3.03 units work, 3 are there", "chat in p2: 6.06 chips", "home in p2: draws at least 0.009 MW"],
     ),
     "ported twice": ({"keeps": {("chat", "trn2"): 1.01}}, ["chat: ported more than once"]),
-    "ported once": ({"keeps": {("chat", "trn2"): 1.0 + SLACK / 2}}, []),
+    "ported once": ({"keeps": {("chat", "trn2"): 1.0 + SLACK}}, []),
+    "hardly ported": ({"keeps": {("chat", "trn2"): SLACK}}, []),
     "not ported": ({"keeps": {("run", "h100"): 0.0}}, ["run works on h100 without being ported to h100"] * 2),
     "another system": (
         {"work": {("run", "trn2", 1): 0.1}},
         ["run works on trn2 without being ported", "run in p1: 2.2 chips", "run works on h100, trn2, and must stay"],
     ),
-    "next to nothing elsewhere": ({"work": {("run", "trn2", 0): SLACK / 2}}, []),
+    "next to nothing elsewhere": ({"work": {("run", "trn2", 0): SLACK}}, []),
     "too little is claimed": ({"claimed": {"tokens": 158 * LENGTH_S}}, ["1.58e+08 tokens are claimed, 1.6e+08"]),
     "a hair too much is claimed": ({"claimed": {"tokens": 160.0008 * LENGTH_S}}, []),
     "little more is claimed": ({"claimed": {"tokens": 160.0024 * LENGTH_S}}, ["1.60002e+08 tokens are claimed"]),
@@ -186,6 +200,7 @@ def test_fractions_are_no_fault_of_a_plan_in_fractions() -> None:
     half = {"orders": {("trn2", "rent", "cloud", 0): 2.9}, "keeps": {("run", "trn2"): 0.5 * SLACK}}
     p = _works(at_its_limits(), 1, max_chips=0.0)
     assert said(p, whole=False, **half, work={("run", "trn2", 1): 2 * SLACK}) == []
+    assert said(p, whole=False, keeps={("chat", "trn2"): SLACK}) == []
     assert said(p, whole=False, work={("run", "trn2", 1): 0.1}) == ["run works on trn2 without being ported to trn2"]
     assert said(p, work={("run", "h100", 1): 4.0, ("run", "h100", 2): 0.0})[-1].startswith("h100 in p1: 4 units work")
 
@@ -198,8 +213,39 @@ def test_no_more_than_is_welcome_where_work_is_made_most() -> None:
     assert said(_works(_works(p, 0, max_chips=0.0), 0, most=1.01), work=more) == []
     assert said(_works(at_its_limits(), 0, max_chips=0.0), work=more) == []
     assert said(_asking(p, 40, 0, 40)) == []  # of nothing asked, nothing is too much
+    assert said(_asking(p, 40, 0, 40), work={("chat", "trn2", 1): 0.0}) == []  # and serving may pause
+    assert said(_asking(p, 40, 0.5, 40)) == ["chat in p1: 40 of 0.5 tokens/s, at most 1 times"]
     tokens = {**WORK, ("run", "h100", 2): 1.98}
     assert said(p, work=tokens) == ["run: 3.98e+07 of 4e+07 tokens by p2, at most 1 times"]
+
+
+def test_what_is_not_at_work_needs_no_speed_and_does_nothing() -> None:
+    p = problem([serve("chat", [0])], [choice("trn2", 1)], 1)
+    idle = {("chat", "trn2", 0): 0.0}
+    assert violations(p, {}, orders={}, work=idle, keeps={}, claimed={"tokens": 0.0}) == []
+
+
+@pytest.mark.parametrize(
+    ("paces", "is_run"),
+    [
+        ((1.0, 1.0, 1.0), True),
+        ((0.0, 1.0, 1.0), True),
+        ((0.1, 1.0, 0.1), True),  # it begins and ends slowly
+        ((1.0, LEAST_PACE - SLACK, 1.0), True),
+        ((1.0, LEAST_PACE - 2 * SLACK, 1.0), False),
+        ((1.0, 0.0, 1.0), False),
+        ((SLACK, 0.0, 1.0), True),  # what is next to nothing is no beginning
+        ((2 * SLACK, 0.0, 1.0), False),
+        ((1.0, 0.0, SLACK), True),
+        ((1.0, 0.0, 2 * SLACK), False),
+    ],
+)
+def test_a_run_does_not_stop_in_its_midst(paces: tuple[float, ...], is_run: bool) -> None:
+    """paces: tokens/s of three periods, each of two seconds, of a run of two tokens."""
+    p = replace(problem([train("run", 2.0, 3, 0, 2)], [choice("trn2", 3, have=2.0, at="cloud")], 3), length_s=2.0)
+    work = {("run", "trn2", t): pace for t, pace in enumerate(paces)}
+    found = violations(p, speeds({("run", "trn2"): 1.0}), orders={}, work=work, keeps={("run", "trn2"): 1.0})
+    assert any(line.startswith("run in p1:") for line in found) is not is_run
 
 
 def _daily(day: tuple[float, ...], **more: Any) -> Callable[[Workload], Workload]:
@@ -246,3 +292,6 @@ def test_reinforcement_learning_does_what_both_of_its_tasks_do() -> None:
     found = violations(p, table, orders={}, work=work, keeps={("rl", "trn2"): 1.0})
     assert "rl: its tasks keep step for 0.6 of it" in found
     assert any(line.startswith("rl.updates: 4e+07 of 5e+07 tokens by p0") for line in found)
+    both = {("rl.rollouts", "trn2", 0): 10.0, ("rl.updates", "trn2", 0): 5.0}
+    found = violations(p, table, orders={}, work=both, keeps={("rl", "trn2"): 1.0})
+    assert found == ["trn2 in p0: 15 units work, 0 are there"]

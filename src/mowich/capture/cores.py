@@ -5,6 +5,7 @@ elementwise operations, with a softmax or a causal mask among them, into a produ
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 from mowich.capture.graph import Op, Trace, replaced
 
@@ -57,18 +58,6 @@ _SCORES = frozenset(
 )
 
 
-def product(sizes: tuple[int, ...]) -> int:
-    """The elements of a shape.
-
-    >>> product((2, 3))
-    6
-    """
-    count = 1
-    for size in sizes:
-        count *= size
-    return count
-
-
 def producers(trace: Trace) -> dict[int, int]:
     """Number of an activation -> index of the operation that made it."""
     return {number: index for index, op in enumerate(trace.ops) for number in op.outputs}
@@ -114,7 +103,7 @@ def _score_path(trace: Trace, made: dict[int, int], number: int) -> tuple[int, l
         between.append(index)
         mask = op.attributes.get("mask")
         has_softmax = has_softmax or op.name in _SOFTMAX or (isinstance(mask, dict) and "causal" in mask)
-        sizes = [product(shape) for shape in op.shapes]
+        sizes = [prod(shape) for shape in op.shapes]
         number = op.inputs[sizes.index(max(sizes))]
 
 
@@ -126,7 +115,7 @@ def _core(trace: Trace, scores: int, between: list[int], values: Op, made: dict[
     has_sinks = any(trace.ops[index].name == "aten.cat" for index in between)
     groups, queries, keys = query[0], query[1], key[2]
     if len(shape) >= 4:
-        sequences, heads = shape[0], product(shape[1:-2])
+        sequences, heads = shape[0], prod(shape[1:-2])
     else:
         sequences, heads = groups, 1
     if len(shape) >= 2 and shape[-2] not in (0, queries) and queries % shape[-2] == 0:
@@ -172,6 +161,6 @@ def _repeats(trace: Trace, made: dict[int, int], number: int) -> int:
         if len(op.inputs) != 1 or op.weights or (op.name not in VIEWS and op.name != "aten.clone"):
             break
         if op.name == "aten.expand" and op.shapes[0] and op.shapes[0][0] == op.out_shapes[0][0]:
-            repeats *= max(1, product(op.out_shapes[0]) // max(1, product(op.shapes[0])))
+            repeats *= max(1, prod(op.out_shapes[0]) // max(1, prod(op.shapes[0])))
         number = op.inputs[0]
     return repeats

@@ -7,9 +7,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, prod
 
-from mowich.capture.cores import product
 from mowich.capture.dimensions import CHECKED, PROBES, Dimension, checked, fit, place, ratios
 from mowich.capture.graph import PRODUCTS, Op, Trace
 from mowich.capture.layers import LayerKind, generic, layout, relative
@@ -101,7 +100,7 @@ class _Writer:
         self.first, self.last = traces[0], traces[-1]
         self.shapes = checked(traces)
         self.sizes = [Sizes(trace) for trace in traces]
-        self.parameters = {n: product(w.shape) for n, w in self.first.weights.items() if not w.is_buffer}
+        self.parameters = {n: prod(w.shape) for n, w in self.first.weights.items() if not w.is_buffer}
         self.layout = layout(self.first, self.shapes, self.last)
         self.notes = [*about.notes, *_far(self.last)]
         self.unknown: list[dict[str, object]] = [*about.unknown]
@@ -211,7 +210,7 @@ class _Writer:
             op.weights[0] for op in lookups if op.weights and not op.inputs
         ]
         rows = self._last_width()
-        sizes = {name: product(self.first.weights[name].shape) for name in tables}
+        sizes = {name: prod(self.first.weights[name].shape) for name in tables}
         heads = [name for name in tables if self.first.weights[name].shape[0] == rows]
         return max(heads or tables, key=lambda name: sizes[name]) if tables else None
 
@@ -427,36 +426,40 @@ class _Writer:
     ) -> _Product | dict[str, object] | None:
         """A product of two activations: what grows with tokens becomes its rows; where two sizes do it is half of an
         attention core."""
-        grows = [len({size[position] for size in sizes}) > 1 for position in range(4)]
-        if grows[2] + grows[3] == 0:
+        grows_m, grows_k, grows_n = (len({size[position] for size in sizes}) > 1 for position in (1, 2, 3))
+        if not grows_k and not grows_n:
             return self._plain(index, module, None, sizes)
-        by_tokens = [len({size[position] for size in sizes[:2]}) > 1 for position in range(4)]
-        if not grows[1] and grows[2] + grows[3] == 1 and not by_tokens[0]:
-            order = (0, 3, 2, 1) if grows[3] else (0, 2, 1, 3)
-            return self._plain(index, module, None, [_reordered(size, order) for size in sizes])
-        if grows[2] and grows[3]:
+        if grows_k and grows_n:
             return None
+        if not grows_m and sizes[0][0] == sizes[1][0]:
+            turned = [(batch, n, k, m) if grows_n else (batch, k, m, n) for batch, m, k, n in sizes]
+            return self._plain(index, module, None, turned)
+        return self._half_core(index, module, sizes, is_scores=grows_n)
+
+    def _half_core(
+        self, index: int, module: str, sizes: Sequence[tuple[int, int, int, int]], *, is_scores: bool
+    ) -> dict[str, object] | None:
+        """Half of an attention core, scores or values, from (batch, m, k, n) of each pass."""
         op = self.first.ops[index]
-        _, rows, k, n = sizes[0]
-        heads = 1
-        keys = [size[3 if grows[3] else 2] for size in sizes]
-        if grows[1]:
-            sequences, queries = [size[0] for size in sizes], [size[1] for size in sizes]
+        _, heads, k, n = sizes[0]
+        sequences, queries = [size[0] for size in sizes], [size[1] for size in sizes]
+        if len(set(queries)) > 1:
+            heads = 1
         else:  # [batch x queries, heads, .]: each query has a product of its own
-            sequences, heads = [trace.sizes[0] for trace in self.traces], rows
-            if any(size[0] % batch for size, batch in zip(sizes, sequences, strict=True)):
+            rows, sequences = sequences, [trace.sizes[0] for trace in self.traces]
+            if any(count % batch for count, batch in zip(rows, sequences, strict=True)):
                 return None
-            queries = [size[0] // batch for size, batch in zip(sizes, sequences, strict=True)]
-        fits = [fit(sequences), fit(queries), fit(keys)]
-        if any(one is None for one in fits):
+            queries = [count // batch for count, batch in zip(rows, sequences, strict=True)]
+        fits = [fit(sequences), fit(queries), fit([size[3 if is_scores else 2] for size in sizes])]
+        if None in fits:
             return None
         return _core_row(
             relative(op.module, module),
             {
                 "heads": heads,
                 "kv_heads": 1,
-                "qk": k if grows[3] else 0,
-                "v": 0 if grows[3] else n,
+                "qk": k if is_scores else 0,
+                "v": 0 if is_scores else n,
                 "eager": True,
                 "causal": self.kind == "decoder",
                 "cached": False,
@@ -549,10 +552,6 @@ def _far(trace: Trace) -> list[str]:
     ]
 
 
-def _reordered(size: tuple[int, int, int, int], order: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    return size[order[0]], size[order[1]], size[order[2]], size[order[3]]
-
-
 def _core_row(
     module: str, attributes: Mapping[str, object], sizes: Sequence[list[int]], kind: str
 ) -> dict[str, object]:
@@ -625,7 +624,7 @@ def _batched(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, int, i
         left = (1, *left)
     if len(right) == 1:
         right = (*right, 1)
-    batch = product(left[:-2]) if len(left) > 2 else 1
+    batch = prod(left[:-2]) if len(left) > 2 else 1
     return batch, left[-2], left[-1], right[-1]
 
 
@@ -654,5 +653,5 @@ def _convolution(op: Op) -> tuple[int, int, int]:
     shapes = _shapes(op.attributes.get("weight_shapes", ()))
     kernel = shapes[0] if shapes else op.shapes[1]
     if op.attributes.get("transposed"):
-        return product(op.shapes[0]) // kernel[0], kernel[0], product(kernel[1:])
-    return product(op.out_shapes[0]) // kernel[0], product(kernel[1:]), kernel[0]
+        return prod(op.shapes[0]) // kernel[0], kernel[0], prod(kernel[1:])
+    return prod(op.out_shapes[0]) // kernel[0], prod(kernel[1:]), kernel[0]

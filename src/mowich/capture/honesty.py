@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from mowich.capture.graph import PRODUCTS, Op, Trace, replaced
 from mowich.capture.problem import CaptureError
@@ -41,11 +42,8 @@ def _routers(trace: Trace) -> list[_Router]:
         number = op.shapes[0][-1]
         taken = op.attributes.get("k", 1 if op.name in ("aten.argmax", "aten.max") else 0)
         is_choice = len(op.out_shapes[0]) != len(op.shapes[0]) or op.out_shapes[0][-1] in (taken, 1)
-        rows = 1
-        for size in op.shapes[0][:-1]:
-            rows *= size
         if isinstance(taken, int) and 0 < taken < number and is_choice and number not in trace.sizes:
-            found.append(_Router(at, op.module, number, taken, rows))
+            found.append(_Router(at, op.module, number, taken, prod(op.shapes[0][:-1])))
     return found
 
 
@@ -109,8 +107,8 @@ def _taken(trace: Trace, router: _Router, group: Sequence[int]) -> Op | None:
     first, last = ops[0], ops[-1]
     width, ffn = first.shapes[-1][-1], last.shapes[-1][-1]
     shapes = [trace.weights[name].shape for name in names if name in trace.weights]
-    matrices = sum(_elements(shape) for shape in shapes if len(shape) > 1)
-    biases = sum(_elements(shape) for shape in shapes if len(shape) == 1)
+    matrices = sum(prod(shape) for shape in shapes if len(shape) > 1)
+    biases = sum(prod(shape) for shape in shapes if len(shape) == 1)
     if shapes and all(len(shape) == 3 for shape in shapes if len(shape) > 1):
         biases = 0
     share = matrices / (router.number * width * ffn) if width and ffn else 0
@@ -136,13 +134,6 @@ def _taken(trace: Trace, router: _Router, group: Sequence[int]) -> Op | None:
         },
         widths=tuple(width_ for op in ops for width_ in op.widths),
     )
-
-
-def _elements(shape: Sequence[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 def _common(modules: object) -> str:

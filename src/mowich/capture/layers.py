@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
-from mowich.capture.cores import product
 from mowich.capture.dimensions import Shapes
 from mowich.capture.graph import PRODUCTS, WHOLE, Call, Op, Trace
 
@@ -66,7 +66,7 @@ def layout(trace: Trace, shapes: Sequence[Shapes], last: Trace | None = None) ->
     """The layers of a model. shapes: of what each operation makes; last: the pass with most tokens, where kinds of
     masks are seen."""
     calls = _layer_calls(trace)
-    sizes = {name: product(weight.shape) for name, weight in trace.weights.items() if not weight.is_buffer}
+    sizes = {name: prod(weight.shape) for name, weight in trace.weights.items() if not weight.is_buffer}
     owned = _owned(calls, sizes)
     found: dict[object, list[Call]] = {}
     order: list[object] = []
@@ -186,7 +186,7 @@ def _stage_lists(
 
 def _size(trace: Trace, name: str) -> int:
     weight = trace.weights[name]
-    return 0 if weight.is_buffer else product(weight.shape)
+    return 0 if weight.is_buffer else prod(weight.shape)
 
 
 def _siblings(trace: Trace, calls: Mapping[str, list[Call]], compound: set[str]) -> list[str]:

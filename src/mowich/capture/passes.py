@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
+from math import prod
 
-from mowich.capture.cores import VIEWS, product
+from mowich.capture.cores import VIEWS
 from mowich.capture.graph import PRODUCTS, WHOLE, Op, Trace
 
 _COPIES = frozenset(("aten.clone", "aten.copy_", "aten.copy"))
@@ -49,7 +50,7 @@ class Sizes:
         for op in trace.ops:
             for position, number in enumerate(op.outputs):
                 width = op.widths[position] if position < len(op.widths) else 2
-                held = -(-product(op.out_shapes[position]) * width // 2)
+                held = -(-prod(op.out_shapes[position]) * width // 2)
                 if op.name in VIEWS and op.inputs and op.inputs[0] in self.elements:
                     held = min(held, self.elements[op.inputs[0]])
                 self.width[number] = width
@@ -58,7 +59,7 @@ class Sizes:
     def read(self, number: int, shape: tuple[int, ...]) -> int:
         """Elements that an operation reads of an operand of this shape."""
         known = self.elements.get(number)
-        return product(shape) if known is None else known
+        return prod(shape) if known is None else known
 
 
 def moved(trace: Trace, indexes: Sequence[int], sizes: Sizes) -> tuple[int, int]:

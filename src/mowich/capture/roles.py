@@ -25,8 +25,7 @@ _RESHAPES = frozenset(("view", "_unsafe_view", "_reshape_alias", "reshape", "uns
 _NORMS = frozenset(("native_layer_norm", "_fused_rms_norm", "rms_norm", "layer_norm", "native_group_norm"))
 _SUMS = frozenset(("sum", "mean", "var", "var_mean", "std", "std_mean", "linalg_vector_norm", "norm"))
 _WHOLES = frozenset(
-    f"{name}"
-    for name in (
+    (
         *("_softmax", "_safe_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "sort", "topk", "flip"),
         *("roll", "amax", "amin", "max", "min", "argmax", "argmin", "prod", "logsumexp", "any", "all", "aminmax"),
         *("kthvalue", "median", "constant_pad_nd", "cummax", "cummin", "argsort", "unfold"),
@@ -34,20 +33,9 @@ _WHOLES = frozenset(
 )
 """Operations that need the whole of the dimensions that they name."""
 _ROWS = frozenset(
-    f"{name}"
-    for name in (
-        *(
-            "index",
-            "index_select",
-            "gather",
-            "index_put",
-            "index_put_",
-            "index_add",
-            "index_add_",
-            "scatter",
-            "scatter_",
-        ),
-        *("scatter_add", "scatter_add_", "index_copy", "index_copy_", "scatter_reduce", "take_along_dim"),
+    (
+        *("index", "index_select", "gather", "index_put", "index_put_", "index_add", "index_add_", "scatter"),
+        *("scatter_", "scatter_add", "scatter_add_", "index_copy", "index_copy_", "scatter_reduce", "take_along_dim"),
     )
 )
 """Operations that pick rows, and leave the last dimension as it is where its size says so."""
@@ -63,6 +51,11 @@ _SHUFFLED = frozenset(("fft_fft", "fft_ifft", "_fft_r2c", "_fft_c2r", "_fft_c2c"
 
 NEAR = 0.01
 """A head whose columns are as many as the rows of a table of tokens, within this share, is one of its vocabulary."""
+
+
+def _is_followed(dim: Dim) -> bool:
+    """Whether columns that a weight made lie along a dimension."""
+    return any(factor >= 0 for factor in dim)
 
 
 @dataclass(slots=True)
@@ -109,7 +102,7 @@ class _Flow:
     def write(self, op: Op, *made: Dims) -> None:
         for place, (number, shape) in enumerate(zip(op.outputs, op.out_shapes, strict=False)):
             dims = made[place] if place < len(made) else plain(shape)
-            if any(factor >= 0 for dim in dims for factor in dim):
+            if any(map(_is_followed, dims)):
                 self.dims[number] = dims
 
     def lose(self, op: Op, dims: Iterable[Dim] | None = None) -> None:
@@ -211,7 +204,7 @@ class _Flow:
 
     def reshape(self, op: Op) -> None:
         dims = self.read(op)[0]
-        if not any(factor >= 0 for dim in dims for factor in dim):
+        if not any(map(_is_followed, dims)):
             return
         flat = [factor for dim in dims for factor in self.axes.factors(dim)]
         laid = self.axes.lay(list(merged(flat)), op.out_shapes[0])
@@ -278,10 +271,9 @@ class _Flow:
         """The dimension of two that meet element by element."""
         if not one or not other:
             return one or other
-        known_one, known_other = (any(f >= 0 for f in dim) for dim in (one, other))
-        if known_one and known_other:
+        if _is_followed(one) and _is_followed(other):
             self.axes.unite(one, other)
-        return one if known_one else other
+        return one if _is_followed(one) else other
 
     def elementwise(self, op: Op, given: list[Dims]) -> None:
         out = op.out_shapes[0] if op.out_shapes else ()
@@ -311,16 +303,7 @@ class _Flow:
 
     def reduce(self, op: Op, name: str, given: list[Dims]) -> None:
         first, rank = given[0], len(op.shapes[0])
-        places = op.attributes.get("dim", op.attributes.get("dims"))
-        if name == "constant_pad_nd":
-            pads = _integers(op.attributes.get("pad"))
-            chosen = [rank - 1 - i // 2 for i in range(0, len(pads), 2) if any(pads[i : i + 2])]
-        elif name in ("topk", "sort", "kthvalue", "argsort", "median") or (name == "unfold"):
-            chosen = [_position(op.attributes.get("dim", op.attributes.get("dimension", -1)), rank)]
-        elif places is None:
-            chosen = list(range(rank))
-        else:
-            chosen = [_position(place, rank) for place in _integers(places)] or list(range(rank))
+        chosen = _reduced(op, name, rank)
         if name == "topk" and rank:
             self.choices.add(op.shapes[0][-1])
         for place in chosen:
@@ -404,12 +387,8 @@ class _Flow:
         self.uses.append(_Use(matrix or "", rows, columns, at))
         for bias in op.weights[:-1]:
             self.vectors.append((bias, columns))
-        if len(given) > 1:  # added by the product itself
-            made = (
-                tuple(self.met(a, b) for a, b in zip(made, given[0], strict=True))
-                if len(given[0]) == len(made)
-                else made
-            )
+        if len(given) > 1 and len(given[0]) == len(made):  # added by the product itself
+            made = tuple(self.met(a, b) for a, b in zip(made, given[0], strict=True))
         self.write(op, made)
 
     def batched(self, at: int, op: Op, matrix: str, x: Dims, shape: tuple[int, ...], operand: tuple[int, ...]) -> None:
@@ -481,23 +460,18 @@ class _Flow:
             self.lose(op)
             return
         q, k, v = given[:3]
-        out = op.out_shapes[0]
-        if op.attributes.get("eager"):  # two batched products
-            turned = op.shapes[0][2] != op.shapes[1][1] or op.shapes[1][2] != op.shapes[2][1]
-            axes.mark(q[2], MIXED)
-            axes.mark(k[2] if turned else k[1], MIXED)
-            heads = self.met(self.met(q[0], k[0]), v[0])
-            self.write(op, (heads, q[1], v[2]))
+        if op.attributes.get("eager"):
+            self.eager_attention(op, q, k, v)
             return
         for dims in (q, k):
             axes.mark(dims[-1], MIXED)
         for dims in (q, k, v):
             axes.mark(dims[-2], MIXED)
-        heads = q[-3]
+        heads, out = q[-3], op.out_shapes[0]
         for dims in (k, v):
-            if any(f >= 0 for f in heads) and any(f >= 0 for f in dims[-3]):
+            if _is_followed(heads) and _is_followed(dims[-3]):
                 axes.unite_outer(heads, dims[-3])
-            elif not any(f >= 0 for f in heads) and dims[-3] and axes.width(dims[-3]) == axes.width(heads):
+            elif not _is_followed(heads) and dims[-3] and axes.width(dims[-3]) == axes.width(heads):
                 heads = dims[-3]
         numbers = op.shapes[0][-3], op.shapes[0][-2]
         is_turned = op.attributes.get("out_layout") == "bshd" or (out[-3:-1] != numbers and out[-3:-1] == numbers[::-1])
@@ -506,6 +480,14 @@ class _Flow:
             if self.shape_of(weight)[:1] == (numbers[0],):
                 self.vectors.append((weight, heads))
         self.write(op, (*q[:-3], *middle, v[-1]))
+
+    def eager_attention(self, op: Op, q: Dims, k: Dims, v: Dims) -> None:
+        """Attention that was written as two batched products."""
+        turned = op.shapes[0][2] != op.shapes[1][1] or op.shapes[1][2] != op.shapes[2][1]
+        self.axes.mark(q[2], MIXED)
+        self.axes.mark(k[2] if turned else k[1], MIXED)
+        heads = self.met(self.met(q[0], k[0]), v[0])
+        self.write(op, (heads, q[1], v[2]))
 
     def whole_experts(self, op: Op) -> None:
         for dims in self.read(op):
@@ -572,6 +554,17 @@ _LAYOUTS: Mapping[str, Callable[[_Flow, Op, Dims], None]] = {
 def _dim_of(op: Op) -> int:
     """The dimension that an operation names."""
     return _position(op.attributes.get("dim", 0), len(op.shapes[0]))
+
+
+def _reduced(op: Op, name: str, rank: int) -> list[int]:
+    """The dimensions that an operation needs the whole of: those that it names, else all."""
+    if name == "constant_pad_nd":
+        pads = _integers(op.attributes.get("pad"))
+        return [rank - 1 - i // 2 for i in range(0, len(pads), 2) if any(pads[i : i + 2])]
+    if name in ("topk", "sort", "kthvalue", "argsort", "median", "unfold"):
+        return [_position(op.attributes.get("dim", op.attributes.get("dimension", -1)), rank)]
+    places = _integers(op.attributes.get("dim", op.attributes.get("dims")))
+    return [_position(place, rank) for place in places] or list(range(rank))
 
 
 def _heads_at(shape: tuple[int, ...], heads: int, groups: int) -> int | None:

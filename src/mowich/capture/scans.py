@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from mowich.capture.adapters import is_tracing, patched, take_whole
@@ -164,31 +165,29 @@ def installed(root: Module, named: Mapping[str, tuple[int, int]] | None = None) 
             if _convolution(part)[0]:
                 stack.callback(part.register_forward_pre_hook(lambda it, args: running.append(it)).remove)
                 stack.callback(part.register_forward_hook(lambda it, args, out: running.remove(it)).remove)
-            for cls in type(part).__mro__:
-                files.add(cls.__module__)
+            files |= {cls.__module__ for cls in type(part).__mro__}
             for name, value in list(vars(part).items()):
                 if callable(value) and getattr(value, "__name__", "") in FUNCTIONS:
                     stack.enter_context(patched(part, name, _wrapped(value, [part])))
             _special(part, stack)
         for file in sorted(files):
-            module = sys.modules.get(file)
-            if module is None or file.partition(".")[0] == "torch":
-                continue
-            for name, value in list(vars(module).items()):
-                called = getattr(value, "__name__", "")
-                if (name in FUNCTIONS or called in FUNCTIONS) and callable(value) and not isinstance(value, type):
-                    stack.enter_context(patched(module, name, _wrapped(value, running, name)))
+            if file in sys.modules and file.partition(".")[0] != "torch":
+                _take_functions(sys.modules[file], running, stack)
         for wanted, (flop, elements) in (named or {}).items():
-            parts = [
-                part
-                for path, part in root.named_modules()
-                if fnmatchcase(path, wanted) or type(part).__name__ == wanted
-            ]
+            parts = [x for at, x in root.named_modules() if fnmatchcase(at, wanted) or type(x).__name__ == wanted]
             if not parts:
                 raise CaptureError("no module has this path or class", where="--scan", given=wanted)
             for part in parts:
                 stack.enter_context(patched(part, "forward", partial(_stated, part, part.forward, flop, elements)))
         yield
+
+
+def _take_functions(file: ModuleType, running: list[Module], stack: ExitStack) -> None:
+    """Functions of recurrences that a file of code calls by their names, taken whole."""
+    for name, value in list(vars(file).items()):
+        is_named = name in FUNCTIONS or getattr(value, "__name__", "") in FUNCTIONS
+        if is_named and callable(value) and not isinstance(value, type):
+            stack.enter_context(patched(file, name, _wrapped(value, running, name)))
 
 
 def _stated(

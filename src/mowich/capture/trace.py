@@ -129,7 +129,7 @@ def _made(func: Any, kind: _Kind, args: Any, kwargs: Mapping[str, Any], forms: d
         if known is not None:
             made = [torch.empty_strided(shape, stride, dtype=dtype, device=_META) for shape, stride, dtype in known]
             return made[0] if len(made) == 1 else tuple(made)
-    out = func(*_mapped(args, _to_meta), **{name: _mapped(value, _to_meta) for name, value in kwargs.items()})
+    out = _on_meta(func, args, kwargs)
     if key is not None:
         outputs = out if isinstance(out, tuple) and len(out) > 1 else (out,)
         if all(isinstance(one, Tensor) for one in outputs):
@@ -150,49 +150,53 @@ class _RealSizes(TorchDispatchMode):  # type: ignore[misc]
         given = [*_tensors(args), *_tensors(kwargs.values())]
         kind = _kind_of(func)
         if any(tensor.device.type == "meta" for tensor in given):
-            if kind.name in _READS or (kind.name == "aten._to_copy" and _is_cpu(kwargs.get("device"))):
-                raise CaptureError(
-                    "its value is not known while the model is built on the meta device",
-                    where=_where(),
-                    fix="compute it from sizes, or from a tensor made by arange, linspace or tensor",
-                )
-            written = args[0] if kind.is_inplace and args and isinstance(args[0], Tensor) else None
-            if written is not None and written.device.type != "meta":
-                return written  # a parameter or buffer that only its shape matters of
-            args, kwargs = _mapped(args, _to_meta), {key: _mapped(value, _to_meta) for key, value in kwargs.items()}
-            return func(*args, **kwargs)
-        device = kwargs.get("device")
-        if device is not None and torch.device(device).type == "meta":
+            return _beside_meta(func, kind, args, kwargs)
+        if _is_on("meta", kwargs.get("device")):
             if kind.name in _EMPTY or (not given and _elements(args) > BUILT_MOST):
                 return func(*args, **kwargs)
             kwargs["device"] = torch.device("cpu")
         elif kind.name in _RANDOM and given:
             return args[0]  # initial values do not matter
-        if any(tensor.numel() > BUILT_MOST for tensor in given):
-            args, kwargs = _mapped(args, _to_meta), {key: _mapped(value, _to_meta) for key, value in kwargs.items()}
-        return func(*args, **kwargs)
+        is_large = any(tensor.numel() > BUILT_MOST for tensor in given)
+        return _on_meta(func, args, kwargs) if is_large else func(*args, **kwargs)
+
+
+def _beside_meta(func: Any, kind: _Kind, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """What an operation makes while a module is built, where one of its operands is on the meta device."""
+    if kind.name in _READS or (kind.name == "aten._to_copy" and _is_on("cpu", kwargs.get("device"))):
+        raise CaptureError(
+            "its value is not known while the model is built on the meta device",
+            where=_where(),
+            fix="compute it from sizes, or from a tensor made by arange, linspace or tensor",
+        )
+    written = args[0] if kind.is_inplace and args and isinstance(args[0], Tensor) else None
+    if written is not None and written.device.type != "meta":
+        return written  # a parameter or buffer that only its shape matters of
+    return _on_meta(func, args, kwargs)
 
 
 _EMPTY = frozenset(f"aten.{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "rand", "randn"))
 _RANDOM = frozenset(f"aten.{name}" for name in ("normal_", "uniform_", "bernoulli_", "trunc_normal_"))
 
 
-def _is_cpu(device: Any) -> bool:
-    return device is not None and torch.device(device).type == "cpu"
+def _is_on(kind: str, device: Any) -> bool:
+    return device is not None and torch.device(device).type == kind
 
 
 def _to_meta(tensor: Tensor) -> Tensor:
     return tensor if tensor.device.type == "meta" else _meta_like(tensor)
 
 
+def _on_meta(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """What an operation makes of its operands on the meta device."""
+    return func(*_mapped(args, _to_meta), **{name: _mapped(value, _to_meta) for name, value in kwargs.items()})
+
+
 def _elements(args: Any) -> int:
     """Elements of what a factory makes, as far as its arguments say."""
     size = args[0] if args else ()
     if isinstance(size, (list, tuple)) and all(isinstance(one, int) for one in size):
-        count = 1
-        for one in size:
-            count *= one
-        return count
+        return math.prod(size)
     numbers = [abs(one) for one in args if isinstance(one, (int, float)) and math.isfinite(one)]
     return int(max(numbers, default=0))
 
@@ -201,6 +205,13 @@ def _is_wide(args: Any) -> bool:
     """Whether a factory makes what has more than two dimensions: no mask and no list of positions."""
     size = args[0] if args else ()
     return isinstance(size, (list, tuple)) and sum(isinstance(one, int) and one != 1 for one in size) > 2
+
+
+def _stays_on_meta(kind: _Kind, args: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a factory makes what is no list of positions and no mask, or too much to be real."""
+    is_float = (kwargs.get("dtype") or torch.get_default_dtype()).is_floating_point
+    is_filled = is_float or kind.name == "aten.full"
+    return kind.name in _EMPTY or _elements(args) > REAL_MOST or (_is_wide(args) and is_filled)
 
 
 class _Autocast(torch.autocast):  # type: ignore[misc]
@@ -277,20 +288,35 @@ class _Tracer:
             return self.fresh(tensor)
         if known is not None and known[1] == version:
             return known[0]
-        shape, width = tuple(tensor.shape), tensor.element_size()
-        new = self.fresh(tensor)
+        inputs = (known[0], written) if known else (written,)
+        return self.note("update", self.module, inputs, [tensor] * len(inputs), [tensor])[0]
+
+    def note(
+        self,
+        name: str,
+        module: str,
+        inputs: tuple[int, ...],
+        shaped: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        weights: Sequence[str] = (),
+        attributes: Mapping[str, object] | None = None,
+    ) -> tuple[int, ...]:
+        """Write an operation down; gives the numbers of its outputs. shaped: tensors of the shapes of its inputs."""
+        made = tuple(self.fresh(tensor) for tensor in outputs)
         self.ops.append(
             Op(
-                name="update",
-                module=self.module,
-                inputs=(known[0], written) if known else (written,),
-                outputs=(new,),
-                shapes=(shape, shape) if known else (shape,),
-                out_shapes=(shape,),
-                widths=(width,),
+                name=name,
+                module=module,
+                inputs=inputs,
+                outputs=made,
+                weights=tuple(weights),
+                shapes=tuple(tuple(tensor.shape) for tensor in shaped),
+                out_shapes=tuple(tuple(tensor.shape) for tensor in outputs),
+                attributes=dict(attributes or {}),
+                widths=tuple(tensor.element_size() for tensor in outputs),
             )
         )
-        return new
+        return made
 
     def names_of(self, tensor: Tensor) -> tuple[str, ...]:
         return self.weights.get(_storage(tensor), ())
@@ -307,7 +333,8 @@ class _Tracer:
     # ---- reads of values
 
     def read(self, what: str, *, is_decisive: bool) -> float | None:
-        where = _where()
+        """The value that the user states for a read; what: of the operation that reads, or a word."""
+        where, what = _where(), what.removeprefix("aten.").replace("_local_scalar_dense", "item")
         self.reads.append(Read(self.module, what, where))
         if not is_decisive:
             return None
@@ -332,23 +359,23 @@ class _Tracer:
         if not any(tensor.device.type == "meta" for tensor in given):
             return self._real(func, kind, args, kwargs, given)
         if kind.name in _READS:
-            return self.read(kind.name[5:].replace("_local_scalar_dense", "item"), is_decisive=True)
+            return self.read(kind.name, is_decisive=True)
         if kind.name in _COUNTED:
             self.read(kind.name[5:].strip("_0123456789"), is_decisive=True)
         if kind.name in ("aten.nonzero", "aten.masked_select"):
-            self.read(kind.name[5:], is_decisive=False)
+            self.read(kind.name, is_decisive=False)
             tensor = given[0]
             shape = (tensor.numel(), tensor.dim()) if kind.name == "aten.nonzero" else (tensor.numel(),)
             out = torch.empty(shape, dtype=torch.int64 if len(shape) == 2 else tensor.dtype, device=_META)
             return self._record(kind, args, kwargs, given, out)
         if kind.name in ("aten.index", "aten.index_put", "aten.index_put_"):
             args = (args[0], [index for one in args[1] for index in self._indexes(one)], *args[2:])
-        if _is_cpu(kwargs.get("device")):
+        if _is_on("cpu", kwargs.get("device")):
             kwargs["device"] = _META
         base = args[0] if args else None
         if kind.is_inplace and isinstance(base, Tensor) and base.device.type != "meta":
             twin = self._move(base)
-            func(twin, *_mapped(args[1:], _to_meta), **{key: _mapped(v, _to_meta) for key, v in kwargs.items()})
+            _on_meta(func, (twin, *args[1:]), kwargs)
             self._record(kind, (twin, *args[1:]), kwargs, [twin, *given[1:]], twin)
             return base
         return self._record(kind, args, kwargs, given, _made(func, kind, args, kwargs, self.forms))
@@ -365,29 +392,24 @@ class _Tracer:
         return [torch.empty(index.numel(), dtype=torch.int64, device=_META) for _ in range(index.dim())]
 
     def _real(self, func: Any, kind: _Kind, args: Any, kwargs: dict[str, Any], given: list[Tensor]) -> Any:
-        device = kwargs.get("device")
-        if device is not None and torch.device(device).type == "meta":
-            is_float = (kwargs.get("dtype") or torch.get_default_dtype()).is_floating_point
-            if not given and (
-                kind.name in _EMPTY
-                or _elements(args) > REAL_MOST
-                or (_is_wide(args) and (is_float or kind.name == "aten.full"))
-            ):
+        """What an operation on real tensors alone makes: a real tensor, but of what has no values or is large."""
+        if _is_on("meta", kwargs.get("device")):
+            if not given and _stays_on_meta(kind, args, kwargs):
                 out = func(*args, **kwargs)
                 self.kept.append(out)
                 return out
             kwargs["device"] = torch.device("cpu")
-        if kind.name in _READS and self.tainted and any(_storage(tensor) in self.tainted for tensor in given):
-            self.read(kind.name[5:].replace("_local_scalar_dense", "item"), is_decisive=False)
+        is_tainted = bool(self.tainted) and any(_storage(tensor) in self.tainted for tensor in given)
+        if is_tainted and kind.name in _READS:
+            self.read(kind.name, is_decisive=False)
         if kind.name in _COMPARED and not given[0].is_floating_point() and given[0].dim():
             scalars = [abs(one) for one in args if isinstance(one, int) and not isinstance(one, bool)]
             if self.tokens and scalars and self.tokens < scalars[0] < BUILT_MOST:
                 self.far.append(Read(self.module, str(scalars[0]), _where()))
         out = func(*args, **kwargs)
-        if self.tainted and any(_storage(tensor) in self.tainted for tensor in given):
-            for tensor in _tensors((out,)):
-                self.tainted.add(_storage(tensor))
-                self.kept.append(tensor)
+        for tensor in _tensors((out,)) if is_tainted else ():
+            self.tainted.add(_storage(tensor))
+            self.kept.append(tensor)
         return out
 
     def _move(self, base: Tensor) -> Tensor:
@@ -407,69 +429,40 @@ class _Tracer:
         return torch.as_strided(twin, tensor.shape, tensor.stride(), tensor.storage_offset())
 
     def _record(self, kind: _Kind, args: Any, kwargs: Mapping[str, Any], given: Sequence[Tensor], out: Any) -> Any:
-        inputs: list[Tensor] = []
-        names: list[str] = []
-        shapes, letters, weight_shapes = [], [], []
+        """Write an operation on activations down; one on weights alone makes a weight."""
         outputs = list(_tensors((out,)))
+        letters = ["w" if self.names_of(one) else "a" if one.device.type == "meta" else "c" for one in given]
         is_product = kind.name in PRODUCTS
-        for tensor in given:
-            found = self.names_of(tensor)
-            if found:
-                letters.append("w")
-                names += found
-                weight_shapes.append(tuple(tensor.shape))
-            elif tensor.device.type == "meta":
-                letters.append("a")
-                inputs.append(tensor)
-                shapes.append(tuple(tensor.shape))
-            else:
-                letters.append("c")
-        if names and not inputs and kind.name != "aten.embedding":
-            if is_product:  # learned queries, latents: the first operand is what a layer works on
-                first = letters.index("w")
-                inputs, shapes = [given[first]], [weight_shapes.pop(0)]
-                names = [name for tensor in given[first + 1 :] for name in self.names_of(tensor)]
-                letters[first] = "a"
-            else:
-                for tensor in outputs:
-                    if not (kind.is_inplace and tensor is given[0]):
-                        self.weights[_storage(tensor)] = tuple(dict.fromkeys(names))
-                        self.kept.append(tensor)
+        if "w" in letters and "a" not in letters and kind.name != "aten.embedding":
+            if not is_product:
+                self._derive([one for one in outputs if not (kind.is_inplace and one is given[0])], given)
                 return out
-        attributes: dict[str, object] = {}
-        for key, value in [*zip(kind.arguments, args, strict=False), *kwargs.items()]:
-            simple = _plain(value)
-            if simple is not None:
-                attributes[key] = simple
+            letters[letters.index("w")] = "a"  # learned queries, latents: the first operand is what a layer works on
+        inputs, weights = ([x for x, one in zip(given, letters, strict=True) if one == which] for which in "aw")
+        names = [name for tensor in weights for name in self.names_of(tensor)]
+        arguments = [*zip(kind.arguments, args, strict=False), *kwargs.items()]
+        attributes = {key: said for key, value in arguments if (said := _plain(value)) is not None}
         if names:
             attributes["operands"] = "".join(letters)
             if is_product or kind.name == "aten.embedding":
-                attributes["weight_shapes"] = tuple(weight_shapes)
+                attributes["weight_shapes"] = tuple(tuple(tensor.shape) for tensor in weights)
         if "c" in letters:
             mask = self._mask(kind.name, args, given, letters)
             if mask is not None:
                 attributes["mask"] = mask
         numbers = tuple(self.number(tensor) for tensor in inputs)
-        written = 0
         if kind.is_inplace:
-            base = _storage(outputs[0]) if outputs else _storage(given[0])
-            written = self.written.get(base, (0, 0))[0] + 1
-            self.written[base] = (written, self.last + 1)
-        made = tuple(self.fresh(tensor) for tensor in outputs)
-        self.ops.append(
-            Op(
-                name=kind.name,
-                module=self.module,
-                inputs=numbers,
-                outputs=made,
-                weights=tuple(names),
-                shapes=tuple(shapes),
-                out_shapes=tuple(tuple(tensor.shape) for tensor in outputs),
-                attributes=attributes,
-                widths=tuple(tensor.element_size() for tensor in outputs),
-            )
-        )
+            base = _storage(outputs[0] if outputs else given[0])
+            self.written[base] = (self.written.get(base, (0, 0))[0] + 1, self.last + 1)
+        self.note(kind.name, self.module, numbers, inputs, outputs, names, attributes)
         return out
+
+    def _derive(self, tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+        """Tensors that are made of weights alone are the same weights."""
+        names = tuple(dict.fromkeys(name for weight in weights for name in self.names_of(weight)))
+        for tensor in tensors:
+            self.weights[_storage(tensor)] = names
+            self.kept.append(tensor)
 
     def _mask(self, name: str, args: Any, given: Sequence[Tensor], letters: Sequence[str]) -> dict[str, object] | None:
         """What a constant that scores are masked with hides, None where the operation masks nothing."""
@@ -536,20 +529,8 @@ class _Tracer:
         names = tuple(name for tensor in weights for name in self.names_of(tensor))
         with self.untraced():
             out = make_output()
-        outputs = list(_tensors((out,)))
-        self.ops.append(
-            Op(
-                name=name,
-                module=self.paths.get(id(module), self.module),
-                inputs=numbers,
-                outputs=tuple(self.fresh(tensor) for tensor in outputs),
-                weights=names,
-                shapes=tuple(tuple(tensor.shape) for tensor in inputs),
-                out_shapes=tuple(tuple(tensor.shape) for tensor in outputs),
-                attributes=dict(attributes),
-                widths=tuple(tensor.element_size() for tensor in outputs),
-            )
-        )
+        path = self.paths.get(id(module), self.module)
+        self.note(name, path, numbers, inputs, list(_tensors((out,))), names, attributes)
         return out
 
     def attention(
@@ -568,15 +549,12 @@ class _Tracer:
             return _attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
         shape = query.shape
         heads = shape[-3] if len(shape) > 3 else 1
-        sequences = 1
-        for size in shape[: -3 if len(shape) > 3 else -2]:
-            sequences *= size
         attributes: dict[str, object] = {
             "heads": heads,
             "kv_heads": key.shape[-3] if len(shape) > 3 else 1,
             "qk": shape[-1],
             "v": value.shape[-1],
-            "sequences": sequences,
+            "sequences": math.prod(shape[: -3 if len(shape) > 3 else -2]),
             "queries": shape[-2],
             "keys": key.shape[-2],
             "causal": bool(is_causal),

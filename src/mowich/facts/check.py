@@ -325,19 +325,22 @@ def _system_problems(system: str, facts: Facts) -> Iterator[str]:
     for wanted in (*(f"chips.{chip}.{f}" for f in CHIP_FIELDS), *(f"systems.{system}.{f}" for f in SYSTEM_FIELDS)):
         if not _is_there(facts, wanted):
             yield f"lacks {wanted}"
-    levels = facts.children(f"systems.{system}.levels") if facts.paths(f"systems.{system}.levels") else ()
+    yield from _level_problems(f"systems.{system}.levels", facts)
+
+
+def _level_problems(levels_at: str, facts: Facts) -> Iterator[str]:
+    """What the levels of a system lack, and whose kind or size cannot be. levels_at: their path."""
+    levels = facts.children(levels_at) if facts.paths(levels_at) else ()
     if not levels or levels[-1] != "scale_out":
         yield "its last level is not scale_out"
     size = 0.0
-    for level in levels:
-        at = f"systems.{system}.levels.{level}"
+    for at in (f"{levels_at}.{level}" for level in levels):
         for wanted in LEVEL_FIELDS:
             if not _is_there(facts, f"{at}.{wanted}"):
                 yield f"lacks {at}.{wanted}"
-        kind = _readable(facts, f"{at}.kind")
+        kind, chips = _readable(facts, f"{at}.kind"), _readable(facts, f"{at}.chips")
         if kind is not None and kind.value not in LEVEL_KINDS:
             yield f"{at}.kind is '{kind.value}', not one of {', '.join(LEVEL_KINDS)}"
-        chips = _readable(facts, f"{at}.chips")
         if chips is not None and isinstance(chips.value, float):
             if chips.value < size:
                 yield f"{at}.chips is smaller than the level inside it"

@@ -137,24 +137,32 @@ def parse_leaf(
             raise UserError(f"unknown unit '{said}'", where=path, fix=did_you_mean(said, UNITS))
         return fact(value=None, unit=UNITS[said].unit if said else "", shown="?")
     value, unit = _number(raw, path, known)
-    ends: list[float | None] = []
-    for end in ("low", "high"):
-        if end not in leaf:
-            ends.append(None)
-            continue
-        number, end_unit = _number(leaf[end], f"{path}.{end}", known)
-        if end_unit != unit:
-            raise UserError(
-                f"{end} measures {end_unit or 'a count'}, the value {unit or 'a count'}", where=path, given=leaf[end]
-            )
-        ends.append(number)
-    low, high = ends
-    if (low is None) != (high is None):
-        raise UserError("a range needs both low and high", where=path)
-    if low is not None and high is not None and not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
-        raise UserError(f"value {raw} lies outside its range {leaf['low']} .. {leaf['high']}", where=path)
+    low, high = _range(path, leaf, value, unit, known)
     written = f"{leaf['low']} .. {leaf['high']}" if low is not None and low != high else ""
     return fact(value=value, unit=unit, low=low, high=high, shown=str(raw), shown_range=written)
+
+
+def _range(
+    path: str, leaf: Mapping[str, object], value: float, unit: str, known: str | None
+) -> tuple[float | None, float | None]:
+    """Both ends of the range of a leaf; None where it has none. Raises UserError for half of one, for another unit than
+    the value's, and where the value lies outside."""
+    ends: list[float] = []
+    for end in ("low", "high"):
+        if end in leaf:
+            number, end_unit = _number(leaf[end], f"{path}.{end}", known)
+            if end_unit != unit:
+                what = f"{end} measures {end_unit or 'a count'}, the value {unit or 'a count'}"
+                raise UserError(what, where=path, given=leaf[end])
+            ends.append(number)
+    if not ends:
+        return None, None
+    if len(ends) == 1:
+        raise UserError("a range needs both low and high", where=path)
+    low, high = ends
+    if not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
+        raise UserError(f"value {leaf['value']} lies outside its range {leaf['low']} .. {leaf['high']}", where=path)
+    return low, high
 
 
 def _number(raw: object, where: str, known: str | None) -> tuple[float, str]:

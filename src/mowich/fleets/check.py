@@ -70,19 +70,14 @@ def work_done(problem: FleetProblem, rates: TaskRates, work: _Work, goal: str) -
     Serving counts only what users send, the mean of the day. Reinforcement learning counts as far as its tasks keep
     step.
     """
-    chips = {choice.name: choice.unit_chips for choice in problem.choices}
     total = 0.0
     for workload in problem.workloads:
+        speeds = {task.name: _speeds(problem, rates, work, task) for task in workload.tasks}
         for t in range(problem.num_periods):
             done = {}
             for task in workload.tasks:
-                speed = float_sum(
-                    units * chips[s] * float(rates[n, s].tokens_per_s_per_chip)
-                    for (n, s, q), units in work.items()
-                    if n == task.name and q == t and units
-                )
                 day = task.day or (1.0,)
-                done[task.name] = speed * problem.length_s * float_sum(day) / len(day) / task.peak
+                done[task.name] = speeds[task.name][t] * problem.length_s * float_sum(day) / len(day) / task.peak
             if workload.kind == "rl":
                 least = min(done[task.name] / task.tokens for task in workload.tasks)
                 done = {task.name: least * task.tokens for task in workload.tasks}
@@ -90,6 +85,16 @@ def work_done(problem: FleetProblem, rates: TaskRates, work: _Work, goal: str) -
             first = done[workload.tasks[0].name]  # in reinforcement learning a rollout brings it
             total += float_sum(done.values()) if goal == "tokens" else first * worth
     return total
+
+
+def _speeds(problem: FleetProblem, rates: TaskRates, work: _Work, task: FleetTask) -> list[float]:
+    """[T] tokens/s of a task at the peak of its day."""
+    chips = {choice.name: choice.unit_chips for choice in problem.choices}
+    speeds = [0.0] * problem.num_periods
+    for (name, system, t), units in work.items():
+        if name == task.name and units > 0:
+            speeds[t] += units * chips[system] * float(rates[name, system].tokens_per_s_per_chip)
+    return speeds
 
 
 def _above(value: float, limit: float) -> bool:
@@ -181,41 +186,47 @@ def _of_workload(
 ) -> list[str]:
     """Missing work of a workload, and its work at a forbidden place or time."""
     wrong: list[str] = []
-    choices = {c.name: c for c in problem.choices}
-    window = range(workload.first, workload.last + 1)
-    all_done: list[list[float]] = []
-    for task in workload.tasks:
-        done = [0.0] * problem.num_periods
-        all_done.append(done)
-        for (name, s, t), units in work.items():
-            if name != task.name or units <= 0:
-                continue
-            done[t] += units * choices[s].unit_chips * float(rates[name, s].tokens_per_s_per_chip)
-            if units <= SLACK:
-                continue
-            if t not in window:
-                wrong.append(f"{name} works on {s} in {problem.labels[t]}, outside its window")
-            if workload.systems and s not in workload.systems:
-                wrong.append(f"{name} works on {s}, which is not allowed to it")
-            if keeps.get((workload.name, choices[s].stack), 0.0) < SLACK * (1.0 if whole else min(1.0, units)):
-                wrong.append(f"{name} works on {s} without being ported to {choices[s].stack}")
+    all_done = [_speeds(problem, rates, work, task) for task in workload.tasks]
+    for task, done in zip(workload.tasks, all_done, strict=True):
+        wrong += _of_places(problem, workload, task, work, keeps, whole=whole)
         wrong += _of_demand(problem, workload, task, done)
         if workload.kind == "train" and whole:
             wrong += _of_run(problem, task, done)
     if workload.kind == "rl":
         wrong += _of_steps(problem, workload, all_done)
+    chips = {c.name: c.unit_chips for c in problem.choices}
     names = {task.name for task in workload.tasks}
-    if workload.max_chips:
-        for t in window:
-            chips = float_sum(
-                units * choices[s].unit_chips for (n, s, q), units in work.items() if q == t and n in names
-            )
-            if _above(chips, workload.max_chips):
-                wrong.append(f"{workload.name} in {problem.labels[t]}: {chips:g} chips, at most {workload.max_chips:g}")
-    if workload.one_system and whole:
-        systems = {s for (n, s, _), units in work.items() if n in names and units > SLACK}
-        if len(systems) > 1:
-            wrong.append(f"{workload.name} works on {', '.join(sorted(systems))}, and must stay on one system")
+    for t in range(workload.first, workload.last + 1) if workload.max_chips else ():
+        used = float_sum(units * chips[s] for (n, s, q), units in work.items() if q == t and n in names)
+        if _above(used, workload.max_chips):
+            wrong.append(f"{workload.name} in {problem.labels[t]}: {used:g} chips, at most {workload.max_chips:g}")
+    systems = {s for (n, s, _), units in work.items() if n in names and units > SLACK}
+    if workload.one_system and whole and len(systems) > 1:
+        wrong.append(f"{workload.name} works on {', '.join(sorted(systems))}, and must stay on one system")
+    return wrong
+
+
+def _of_places(
+    problem: FleetProblem,
+    workload: Workload,
+    task: FleetTask,
+    work: _Work,
+    keeps: Mapping[tuple[str, str], float],
+    *,
+    whole: bool,
+) -> list[str]:
+    """Work of a task outside its window, on a system that it may not use, or on one that it is not ported to."""
+    wrong = []
+    stacks = {c.name: c.stack for c in problem.choices}
+    for (name, s, t), units in work.items():
+        if name != task.name or units <= SLACK:
+            continue
+        if not workload.first <= t <= workload.last:
+            wrong.append(f"{name} works on {s} in {problem.labels[t]}, outside its window")
+        if workload.systems and s not in workload.systems:
+            wrong.append(f"{name} works on {s}, which is not allowed to it")
+        if keeps.get((workload.name, stacks[s]), 0.0) < SLACK * (1.0 if whole else min(1.0, units)):
+            wrong.append(f"{name} works on {s} without being ported to {stacks[s]}")
     return wrong
 
 

@@ -14,6 +14,13 @@ _MODULES: Mapping[FieldValue, FieldValue] = {
 }
 """What of a layer backward computes again. The last is read; whether a model has these modules is its own."""
 
+_RECOMPUTE: Mapping[str, FieldValues] = {
+    "full": {"recompute_method": "uniform", "recompute_layers": 1},
+    "selective": {"recompute_what": "norms"},
+    "experts": {"recompute": "selective", "recompute_what": "experts"},
+}
+"""What its arguments say beside of how much backward computes again."""
+
 
 def _own(fields: FieldValues) -> FieldValues:
     fields.pop("layers", None)
@@ -24,12 +31,7 @@ def _own(fields: FieldValues) -> FieldValues:
     schedule, vpp = fields.pop("schedule", "1f1b"), int(fields.get("vpp", 1))
     if schedule not in ("1f1b", "interleaved"):
         raise cannot_say(MEGATRON_RUN, "schedule", schedule, ("1f1b", "interleaved"))
-    if fields.get("recompute") == "full":
-        fields |= {"recompute_method": "uniform", "recompute_layers": 1}
-    if fields.get("recompute") == "selective":
-        fields["recompute_what"] = "norms"
-    if fields.get("recompute") == "experts":
-        fields |= {"recompute": "selective", "recompute_what": "experts"}
+    fields |= _RECOMPUTE.get(str(fields.get("recompute")), {})
     precision = str(fields.pop("precision", "bf16"))
     if precision not in ("bf16", "nvfp4", *_RECIPE):
         raise cannot_say(MEGATRON_RUN, "precision", precision, ("bf16", "nvfp4", *_RECIPE))
@@ -40,16 +42,13 @@ def _own(fields: FieldValues) -> FieldValues:
         fields["fp4"] = "e2m1"
     if fields.get("dp_overlap") and zero == 1:
         fields["gathers_early"] = True
-    if tp == 1 or not sp:
-        if tp == 1:
-            fields.pop("tp_overlap", None)
-        else:
-            fields["tp_overlap_unheard"] = fields.pop("tp_overlap", False)
+    if tp == 1:
+        fields.pop("tp_overlap", None)
     if not (tp > 1 and int(fields.get("pp", 1)) > 1 and not sp):
         fields.pop("pp_scatter", None)
     if vpp > 1 and schedule == "1f1b":
         raise cannot_say(MEGATRON_RUN, "vpp", vpp, (1,))
-    if fields.pop("tp_overlap_unheard", False):
+    if not sp and fields.pop("tp_overlap", False):
         raise cannot_say(MEGATRON_RUN, "tp_overlap", True, (False,))
     return fields
 

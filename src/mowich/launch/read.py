@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import tomllib
@@ -157,15 +158,7 @@ def _shell(text: str, said: FieldValues, where: str) -> Iterator[PlanInFile]:
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith(("#", "export ")):
             continue
-        try:
-            words = shlex.split(line, comments=True)
-        except ValueError as error:
-            raise UserError(
-                f"not a command of a shell: {str(error).lower()}", where=f"{where}:{number}", given=line
-            ) from None
-        while words and re.fullmatch(r"\w+=.*", words[0]):
-            words.pop(0)
-        words = [w.rstrip(")") if w.startswith("{") and w.endswith("})") else w for w in words if w != "<(echo"]
+        words = _words(line, f"{where}:{number}")
         joined = " ".join(words)
         program = next((p for mark, p in _COMMANDS.items() if mark in joined), None)
         if program is None or _LOADS in joined or not any(w.startswith("-") or "=" in w for w in words):
@@ -173,6 +166,16 @@ def _shell(text: str, said: FieldValues, where: str) -> Iterator[PlanInFile]:
         other = _NAMESAKES.get(program.name)
         program = other if other is not None and other.mark in joined.replace("=", " ") else program
         yield _command(program, [w for w in words if w != "&"], said, where)
+
+
+def _words(line: str, where: str) -> list[str]:
+    """The words of a line of a shell, without the variables that it sets and without what it pipes a config through."""
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError as error:
+        raise UserError(f"not a command of a shell: {str(error).lower()}", where=where, given=line) from None
+    words = list(itertools.dropwhile(re.compile(r"\w+=.*").fullmatch, words))
+    return [w.rstrip(")") if w.startswith("{") and w.endswith("})") else w for w in words if w != "<(echo"]
 
 
 def _command(program: LaunchProgram, words: Sequence[str], said: FieldValues, where: str) -> PlanInFile:

@@ -253,7 +253,7 @@ def _is_bound_by_network(of: Classes, members: Sequence[int]) -> bool:
         return False
     graph, n = of.graph, of.ranks(members)
     at = {link.level: graph.capacity_Bps[link.ends[0]] for link in graph.links}
-    net = next(level.name for level in graph.levels if level.is_network)
+    net = _network(graph)
     inner = min((Bps for name, Bps in at.items() if name != net), default=np.inf)
     return bool(of.unit * (of.unit - 1) / inner < (n - of.unit) / at[net])
 
@@ -261,20 +261,9 @@ def _is_bound_by_network(of: Classes, members: Sequence[int]) -> bool:
 def _every_pair_across(of: Classes, members: Sequence[int], bytes_: float) -> list[ClassFlow]:
     """Every chip to every other one, chips with the same links to the network as one class; inside of units only where
     a link of theirs is damaged."""
-    graph, unit = of.graph, of.unit
-    net = next(level.name for level in graph.levels if level.is_network)
-    capacity = damage(graph, of.faults)
-    hurt = {graph.links[i].chip // unit for i in of.faults}
-    cut = {graph.links[i].chip // unit for i in of.faults if not capacity[graph.links[i].ends[0]]}  # with other routes
-    own = {graph.links[i].chip for i in of.faults if graph.links[i].level == net}
-    alike: dict[int, list[int]] = {}  # chip that stands for a class -> its members in one unit
-    for m in members:
-        place = m // unit
-        first = next((u for u in alike if u // unit == place and u not in own), None)
-        if m in own or place in cut or first is None:
-            alike[m] = [m]
-        else:
-            alike[first].append(m)
+    unit = of.unit
+    alike = _alike(of, members)
+    hurt = {of.graph.links[i].chip // unit for i in of.faults}
     out = []
     for u, starts in alike.items():
         a = u // unit
@@ -287,6 +276,28 @@ def _every_pair_across(of: Classes, members: Sequence[int], bytes_: float) -> li
                 out.append(ClassFlow(u, v, bytes_, k * (copies - 1), into * (copies - 1), to_copy=True))
     inside = [m for m in members if m // unit in hurt]
     return out + [ClassFlow(u, v, bytes_) for u in inside for v in inside if u != v and u // unit == v // unit]
+
+
+def _alike(of: Classes, members: Sequence[int]) -> dict[int, list[int]]:
+    """Chip that stands for a class of chips with the same links to the network -> its members in one unit."""
+    graph, unit = of.graph, of.unit
+    net, capacity = _network(graph), damage(graph, of.faults)
+    cut = {graph.links[i].chip // unit for i in of.faults if not capacity[graph.links[i].ends[0]]}  # with other routes
+    own = {graph.links[i].chip for i in of.faults if graph.links[i].level == net}
+    alike: dict[int, list[int]] = {}
+    for m in members:
+        place = m // unit
+        first = next((u for u in alike if u // unit == place and u not in own), None)
+        if m in own or place in cut or first is None:
+            alike[m] = [m]
+        else:
+            alike[first].append(m)
+    return alike
+
+
+def _network(graph: Graph) -> str:
+    """The first level of a graph that is a network."""
+    return next(level.name for level in graph.levels if level.is_network)
 
 
 def _across(of: Classes, members: Sequence[int], bytes_: float) -> list[ClassFlow]:

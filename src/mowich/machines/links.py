@@ -307,13 +307,7 @@ def classes(
     own = {chip // unit for chip in dead} | {of_unit for _, of_unit, _ in at.values() if of_unit < units}
     own |= {units - 1} if group % unit else set()
     own |= {(u + step) % units for u in own for step in (-1, 1)} if in_order else set()
-    stands_for = sorted(own)
-    others = units - len(own)
-    if others:
-        stands_for.append(next(u for u in range(units) if u not in own))
-    if len(stands_for) == 1:
-        stands_for.append(stands_for[0])  # an idle unit, so that the network exists
-    count = [1] * len(own) + [others] * (others > 0) + [0] * (len(stands_for) - len(own) - (others > 0))
+    stands_for, count = _stand_ins(units, own)
     local = build(replace(system, chips=len(stands_for) * unit))
     graph = replace(local, unit=unit, stands_for=tuple(stands_for))
     first = dict(zip(graph.counts, np.cumsum([0, *graph.counts.values()])[:-1].tolist(), strict=True))
@@ -328,8 +322,8 @@ def classes(
     return Classes(
         graph=graph,
         unit=unit,
-        count=tuple(count),
-        follows=_follows(units, stands_for[: len(own)], {m // unit for m in members}),
+        count=count,
+        follows=_follows(units, sorted(own), {m // unit for m in members}),
         members=members,
         faults={
             first[level] + stands_for.index(of_unit) * each[level] + number: (faults or {})[index]
@@ -339,6 +333,16 @@ def classes(
         sizes=joined_by(system),
         is_even=is_even,
     )
+
+
+def _stand_ins(units: int, own: set[int]) -> tuple[list[int], tuple[int, ...]]:
+    """Units that are laid out, and how many units each stands for: own ones for themselves, then one for all others,
+    and an idle one where that is alone, so that the network exists."""
+    stands_for, count = sorted(own), [1] * len(own)
+    if others := units - len(own):
+        stands_for.append(next(u for u in range(units) if u not in own))
+        count.append(others)
+    return (stands_for, tuple(count)) if len(stands_for) > 1 else (stands_for * 2, (*count, 0))
 
 
 def _follows(units: int, own: Sequence[int], used: set[int]) -> dict[tuple[int, int], int]:

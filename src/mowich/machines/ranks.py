@@ -146,50 +146,22 @@ def spread_layer(w: LayerWeights, x: Array, system: System, *, ranks: int, tp: i
     experts/ranks to a rank, and tokens go to theirs and back by all-to-all over all ranks; an all-gather in the group
     ends the layer. Raises UserError where heads, tokens, experts or sequences do not divide.
     """
-    groups = ranks // tp if tp else 0
-    sequences, tokens, hidden = x.shape
-    checks = [("ranks", ranks, tp), ("heads", len(w.q), tp), ("tokens", tokens, tp), ("experts", len(w.up), ranks)]
-    for what, count, by in checks:
-        if by < 1 or count % by:
-            raise UserError(f"{what} do not divide", given=f"{count} over {by}")
-    if sequences != groups:
-        raise UserError("one sequence per group of tp ranks", given=sequences, allowed=str(groups))
-    if ranks > system.chips:
-        raise UserError("more ranks than chips", given=ranks, allowed=str(system.chips))
-    size = x.dtype.itemsize
-    per, mine = tokens // tp, len(w.up) // ranks
+    _check_divides(w, x, system, ranks, tp)
+    _, tokens, hidden = x.shape
+    groups, per = ranks // tp, tokens // tp
     shares: list[Array] = []  # by rank: its tokens after attention [tokens / tp, hidden]
     plan = steps.all_reduce(tp, algorithm) if tp > 1 else []
     for g in range(groups):
         parts = [_attention(w, x[g], range(r * len(w.q) // tp, (r + 1) * len(w.q) // tp)) for r in range(tp)]
         summed = steps.play_steps(plan, parts) if plan else parts
         shares += [x[g, r * per : (r + 1) * per] + summed[r][r * per : (r + 1) * per] for r in range(tp)]
-    inbox: list[list[tuple[int, Array, int, Array, Array]]] = [
-        [] for _ in range(ranks)
-    ]  # at an expert's rank: (from, tokens, expert, gates, rows)
-    most = 0
-    for r, share in enumerate(shares):
-        chosen, gates = _route(w, share)
-        leaving = 0
-        for e in distinct(chosen):
-            token, slot = np.nonzero(chosen == e)
-            inbox[int(e) // mine].append((r, token, int(e), gates[token, slot, None], share[token]))
-            leaving += len(token) if int(e) // mine != r else 0
-        most = max(most, leaving)
-    results = [s.copy() for s in shares]
-    back: list[tuple[int, int, Array, Array]] = []
-    for box in inbox:
-        back += [(r, e, token, gate * _expert(w, e, rows)) for r, token, e, gate, rows in box]
-    for r, _, token, rows in sorted(
-        back, key=lambda b: (b[0], b[1])
-    ):  # a token adds its experts in the order of their numbers, wherever they lie
-        results[r][token] += rows
+    results, most = _through_experts(w, shares)
     output = np.stack([np.concatenate(results[g * tp : (g + 1) * tp]) for g in range(groups)])
-    whole = float(tokens * hidden * size)
+    whole, most_B = (float(count * hidden * x.dtype.itemsize) for count in (tokens, most))
     sent = [
         ("sum of heads", "reduce-scatter", tp, whole),
-        ("tokens to experts", "all-to-all", ranks, float(most * hidden * size)),
-        ("tokens back", "all-to-all", ranks, float(most * hidden * size)),
+        ("tokens to experts", "all-to-all", ranks, most_B),
+        ("tokens back", "all-to-all", ranks, most_B),
         ("tokens of the group", "all-gather", tp, whole),
     ]
     told = [
@@ -198,3 +170,39 @@ def spread_layer(w: LayerWeights, x: Array, system: System, *, ranks: int, tp: i
         if n > 1
     ]
     return Spread(output=output, sent=tuple(told))
+
+
+def _check_divides(w: LayerWeights, x: Array, system: System, ranks: int, tp: int) -> None:
+    """Raise UserError where heads, tokens, experts or sequences do not divide over ranks, or ranks are too many."""
+    sequences, tokens, _ = x.shape
+    checks = [("ranks", ranks, tp), ("heads", len(w.q), tp), ("tokens", tokens, tp), ("experts", len(w.up), ranks)]
+    for what, count, by in checks:
+        if by < 1 or count % by:
+            raise UserError(f"{what} do not divide", given=f"{count} over {by}")
+    if sequences != ranks // tp:
+        raise UserError("one sequence per group of tp ranks", given=sequences, allowed=str(ranks // tp))
+    if ranks > system.chips:
+        raise UserError("more ranks than chips", given=ranks, allowed=str(system.chips))
+
+
+def _through_experts(w: LayerWeights, shares: Sequence[Array]) -> tuple[list[Array], int]:
+    """The tokens of each rank after the experts that they visit, which lie evenly on all ranks; and how many visits to
+    other ranks the rank with the most of them sends. shares: by rank, [tokens, hidden]."""
+    mine = len(w.up) // len(shares)
+    # at the rank of an expert: (from, tokens, expert, gates, rows)
+    inbox: list[list[tuple[int, Array, int, Array, Array]]] = [[] for _ in shares]
+    most = 0
+    for r, share in enumerate(shares):
+        chosen, gates = _route(w, share)
+        leaving = 0
+        for e in map(int, distinct(chosen)):
+            token, slot = np.nonzero(chosen == e)
+            inbox[e // mine].append((r, token, e, gates[token, slot, None], share[token]))
+            leaving += len(token) if e // mine != r else 0
+        most = max(most, leaving)
+    results = [share.copy() for share in shares]
+    back = [(r, e, token, gate * _expert(w, e, rows)) for box in inbox for r, token, e, gate, rows in box]
+    # a token adds its experts in the order of their numbers, wherever they lie
+    for r, _, token, rows in sorted(back, key=lambda b: b[:2]):
+        results[r][token] += rows
+    return results, most

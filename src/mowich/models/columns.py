@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from mowich.errors import UserError, shorten
 from mowich.models import builtin
 from mowich.models.config import model_from_config
-from mowich.models.model import Model
+from mowich.models.model import Attention, Model
 
 COLUMNS = (
     "n_layers",
@@ -103,21 +103,7 @@ def _from_builtin(name: str, row: Mapping[str, str], *, stated: bool) -> tuple[M
     model = builtin.builtin(name)
     inferred = [] if stated else [f"shape of the built-in {name} (from the model's name)"]
     first = max((layer for layer in model.layers if layer.attention.num_heads), key=lambda layer: layer.count).attention
-    mine: dict[str, int] = {"n_layers": model.num_layers, "n_kv_heads": first.num_kv_heads}
-    changes: dict[str, int] = {}
-    for column, value in mine.items():
-        given = _number(row, column)
-        if given and given != value and not (first.kind == "mla" and column == "n_kv_heads"):
-            changes[column] = given
-    seq = _number(row, "seq_len")
-    config = dict(builtin.config_of(name))
-    if "n_kv_heads" in changes and model.architecture.startswith("gemma4"):
-        del changes["n_kv_heads"]
-    for column, given in changes.items():
-        key = next((k for k in _SAME_KEYS[column] if k in config), _SAME_KEYS[column][0])
-        config[key] = given
-    if config.get("learned_positions") and seq:
-        config["learned_positions"] = seq
+    config = _own_counts(builtin.config_of(name), model, first, row)
     if config != builtin.config_of(name):
         source = str(config.pop("source", ""))
         model = model_from_config(config, name=name, where=f"model {name}", source=source)
@@ -136,6 +122,24 @@ def _from_builtin(name: str, row: Mapping[str, str], *, stated: bool) -> tuple[M
                 return _from_columns(row, name)
             inferred.append(f"{column} {value} instead of {given} (built-in {name}: {model.source})")
     return model, inferred
+
+
+def _own_counts(
+    config: Mapping[str, object], model: Model, first: Attention, row: Mapping[str, str]
+) -> dict[str, object]:
+    """The config of a built-in model with the counts of layers and kv heads, and the positions, that a row states."""
+    own = dict(config)
+    counts = {"n_layers": model.num_layers}
+    if first.kind != "mla" and not model.architecture.startswith("gemma4"):
+        counts["n_kv_heads"] = first.num_kv_heads
+    for column, value in counts.items():
+        given = _number(row, column)
+        if given and given != value:
+            own[next((k for k in _SAME_KEYS[column] if k in own), _SAME_KEYS[column][0])] = given
+    seq = _number(row, "seq_len")
+    if own.get("learned_positions") and seq:
+        own["learned_positions"] = seq
+    return own
 
 
 def _from_columns(row: Mapping[str, str], name: str) -> tuple[Model, list[str]]:

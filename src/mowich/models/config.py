@@ -79,35 +79,14 @@ def model_from_config(
         raise UserError(
             "missing key 'model_type'", where=where, fix=f"for example --as {LIKELY}, everything then has grade D"
         )
-    text = data
-    nested = data.get("text_config")
-    if isinstance(nested, Mapping):
-        text = {**nested}
-        inner = str(text.get("model_type") or WRAPPERS.get(model_type, ""))
-        for key in ("torch_dtype", "dtype", "quantization_config"):
-            text.setdefault(key, data.get(key))
-        if data.get("tie_word_embeddings") is not None:
-            text["tie_word_embeddings"] = data["tie_word_embeddings"]
-    else:
-        inner = WRAPPERS.get(model_type, model_type)
-    for kind in (model_type, inner):
-        if kind in REFUSED:
-            raise UserError(f"model_type '{kind}' is not supported: {REFUSED[kind]}", where=where, allowed=known())
-    if read_as:
-        if inner in ARCHITECTURES:
-            raise UserError(f"model_type '{inner}' is read by its own structure", where=where, fix="leave --as out")
-        if read_as not in ARCHITECTURES or read_as == "decoder":
-            raise unknown("model_type", read_as, sorted(set(ARCHITECTURES) - {"decoder"}), where=where)
-        inner = read_as
-    arch = ARCHITECTURES.get(inner)
-    if arch is None:
-        raise _not_known(inner or model_type, where)
+    text, inner = _text_part(data, model_type)
+    arch = _architecture(model_type, inner, read_as, where)
     renamed = {
         arch.rename.get(key, key): value for key, value in text.items() if value is not None or key not in arch.rename
     }
     filled = dict(arch.defaults)
     filled.update({k: v for k, v in renamed.items() if v is not None or k not in filled})
-    reader = ConfigReader(filled, where, inner)
+    reader = ConfigReader(filled, where, read_as or inner)
     reader.errors += stated_errors(filled, where)
     try:
         doubts = (f"its model_type is not known and was read as {read_as}",) if read_as else ()
@@ -121,6 +100,33 @@ def model_from_config(
         # A list where a number belongs, or the reverse, in one of the per-layer keys.
         reader.check()
         raise UserError(f"a value has the wrong type: {shorten(str(error))}", where=where) from error
+
+
+def _architecture(model_type: str, inner: str, read_as: str, where: str) -> Architecture:
+    """The row of the table that reads a config. inner: the model_type of its part of text."""
+    for kind in (model_type, inner):
+        if kind in REFUSED:
+            raise UserError(f"model_type '{kind}' is not supported: {REFUSED[kind]}", where=where, allowed=known())
+    if read_as and inner in ARCHITECTURES:
+        raise UserError(f"model_type '{inner}' is read by its own structure", where=where, fix="leave --as out")
+    if read_as and (read_as not in ARCHITECTURES or read_as == "decoder"):
+        raise unknown("model_type", read_as, sorted(set(ARCHITECTURES) - {"decoder"}), where=where)
+    if (read_as or inner) not in ARCHITECTURES:
+        raise _not_known(inner or model_type, where)
+    return ARCHITECTURES[read_as or inner]
+
+
+def _text_part(data: Mapping[str, object], model_type: str) -> tuple[Mapping[str, object], str]:
+    """The part of a config that describes the model of text, and the model_type of that part."""
+    nested = data.get("text_config")
+    if not isinstance(nested, Mapping):
+        return data, WRAPPERS.get(model_type, model_type)
+    text = {**nested}
+    for key in ("torch_dtype", "dtype", "quantization_config"):
+        text.setdefault(key, data.get(key))
+    if data.get("tie_word_embeddings") is not None:
+        text["tie_word_embeddings"] = data["tie_word_embeddings"]
+    return text, str(text.get("model_type") or WRAPPERS.get(model_type, ""))
 
 
 def _media(data: Mapping[str, object]) -> Mapping[str, object] | None:

@@ -384,17 +384,14 @@ def _moe(captured: CapturedLayer, products: _Products, *, shared: bool) -> tuple
     hidden = captured.hidden
     if e is None or rows_per_sequence(e.rows) != EACH_TOKEN:
         return None, products
+    shapes = [(e.number, hidden), *([(e.width, hidden), (hidden, e.width)] if e.width != hidden else ())]
     tokens = tuple(p for p in products if _is_plain(p))
-    router = next((p for p, _ in _without(tokens, e.number, hidden)), None)
-    if router is None:
-        return None, products
-    taken = [router]
-    if e.width != hidden:
-        for n, k in ((e.width, hidden), (hidden, e.width)):
-            found = next((p for p, _ in _without(tokens, n, k) if p not in taken), None)
-            if found is None:
-                return None, products
-            taken.append(found)
+    taken: list[CapturedProduct] = []  # the router, and the way to the width of experts and back
+    for n, k in shapes:
+        found = next((p for p, _ in _without(tokens, n, k) if p not in taken), None)
+        if found is None:
+            return None, products
+        taken.append(found)
     rest = tuple(p for p in products if not any(p is one for one in taken))
     gate, mlp = None, NO_FFN
     if shared:
@@ -409,7 +406,7 @@ def _moe(captured: CapturedLayer, products: _Products, *, shared: bool) -> tuple
         shared_ffn=mlp.ffn,
         gated=e.gated,
         bias=e.biases == e.number * columns,
-        router_bias=_biased([router]),
+        router_bias=_biased(taken[:1]),
         shared_gate=gate is not None,
         latent=0 if e.width == hidden else e.width,
         groups=e.groups,

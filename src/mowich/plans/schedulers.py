@@ -168,7 +168,6 @@ def foreign_option(key: str, engine: str, own: EngineScheduler | None) -> UserEr
     settings of a plan, or is not supported; None for a key that no engine has."""
     table = option_table()
     name = own.name if own else engine
-    mine = own.words if own else {}
     if own and (why := table["families"][own.family]["not_taken"].get(key)):
         return UserError(f"is not taken: {why}", given=key, fix="leave it out")
     launch = {
@@ -177,22 +176,32 @@ def foreign_option(key: str, engine: str, own: EngineScheduler | None) -> UserEr
     if key in launch:
         return UserError(f"is plan.{launch[key]}", given=key, fix=f"plan: {{{launch[key]}: ...}}")
     for option, entry in table["options"].items():
-        by = entry["by"]
-        if own and by.get(own.family, {}).get("word") == key:
-            has = by[own.family]
-            span = f"before {has['before']}" if "before" in has else f"since {has['since']}"
-            asked = own.release or "the newest"
-            return UserError(f"{name} has it {span} only", given=f"release {asked}", fix="another release")
-        owners = [table["families"][f]["name"] for f, e in by.items() if e["word"] == key]
-        if owners or (key == option and own and option not in mine):
-            said = f"is an option of {' and '.join(owners)}, not of {name}" if owners else f"{name} has no such option"
-            ours = mine.get(option, {}).get("word")
-            fix = f"{name} calls it {ours}" if ours else f"leave it out: {name} has nothing like it"
-            return UserError(said, given=key, allowed=_listed(mine), fix=fix)
+        if wrong := _of_other_words(key, option, entry["by"], engine, own):
+            return wrong
     for other, family in table["families"].items():
         if key in family["not_taken"] and (own is None or other != own.family):
             return UserError(f"is an option of {family['name']}, not of {name}", given=key, fix="leave it out")
     return None
+
+
+def _of_other_words(
+    key: str, option: str, by: Mapping[str, OptionWord], engine: str, own: EngineScheduler | None
+) -> UserError | None:
+    """Why a key is not an option: other releases have it, or other engines call it so. by: family -> its word."""
+    families = option_table()["families"]
+    name, mine = (own.name, own.words) if own else (engine, {})
+    has = by.get(own.family) if own else None
+    if own and has and has["word"] == key:
+        span = f"before {has['before']}" if "before" in has else f"since {has['since']}"
+        asked = own.release or "the newest"
+        return UserError(f"{name} has it {span} only", given=f"release {asked}", fix="another release")
+    owners = [families[family]["name"] for family, word in by.items() if word["word"] == key]
+    if not owners and not (key == option and own and option not in mine):
+        return None
+    said = f"is an option of {' and '.join(owners)}, not of {name}" if owners else f"{name} has no such option"
+    ours = mine[option]["word"] if option in mine else ""
+    fix = f"{name} calls it {ours}" if ours else f"leave it out: {name} has nothing like it"
+    return UserError(said, given=key, allowed=_listed(mine), fix=fix)
 
 
 def _listed(mine: Mapping[str, OptionWord]) -> str:

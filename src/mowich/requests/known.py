@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -447,6 +448,18 @@ class WebRequest(Request):
     is_exposed: bool
 
 
+def _check_names(reader: QuestionReader, proxies: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse addresses of proxies that are none, and names that no host has."""
+    for address in proxies:
+        try:
+            ipaddress.ip_network(address, strict=False)
+        except ValueError:
+            reader.add("not an address", TRUSTED_PROXY, given=address, allowed="10.0.0.7, or a network: 10.0.0.0/8")
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            reader.add("not the name of a host", PUBLIC_NAME, given=name, allowed="mowich.example.org")
+
+
 def _web(reader: QuestionReader) -> WebRequest:
     proxies, names = reader.get(TRUSTED_PROXY) or (), reader.get(PUBLIC_NAME) or ()
     if reader.flag(_KERNELS):
@@ -462,14 +475,7 @@ def _web(reader: QuestionReader) -> WebRequest:
                     given=f"{reader.said(field)} {given}",
                     allowed=f"--host {', '.join(LOOPBACK)}" if field is HOST else None,
                 )
-    for address in proxies:
-        try:
-            ipaddress.ip_network(address, strict=False)
-        except ValueError:
-            reader.add("not an address", TRUSTED_PROXY, given=address, allowed="10.0.0.7, or a network: 10.0.0.0/8")
-    for name in names:
-        if not _HOST_NAME.fullmatch(name):
-            reader.add("not the name of a host", PUBLIC_NAME, given=name, allowed="mowich.example.org")
+    _check_names(reader, proxies, names)
     folder = reader.get(SHORT_LINKS)
     if folder is not None and folder.exists() and not folder.is_dir():
         reader.add("is a file", SHORT_LINKS, given=str(folder), allowed="a folder")

@@ -245,22 +245,7 @@ class Schema(Generic[Q_co]):
         flat |= {f.implies: True for f in self.fields if f.implies and flat.get(f.name) is not None}
         words = ["mowich", *self.name.split()]
         for field in self.at(Edge.OPTION):
-            value = flat.get(field.name)
-            if value is False and field.negative:
-                words.append(field.negative)
-            if value is None or value is False or value == field.default or (not value and value != 0):
-                continue
-            if field.kind == "flag":
-                words.append(field.flag)
-            elif field.is_argument:
-                if field.kind == "files" and isinstance(value, Sequence) and not isinstance(value, str):
-                    words += [str(file) for file in value]
-                else:
-                    words.append(value if isinstance(value, str) else "config.json")
-            elif field.kind in _REPEATED and isinstance(value, Sequence):
-                words += [word for text in value for word in (field.flag, str(text))]
-            else:
-                words += [field.flag, _typed(field, value)]
+            words += _words(field, flat.get(field.name))
         return shlex.join(words)
 
     def stated(self, result: Result) -> dict[str, object]:
@@ -331,6 +316,23 @@ class Schema(Generic[Q_co]):
 
 _REPEATED = ("texts", "files")
 """Kinds of fields that are given again and again."""
+
+
+def _words(field: Field[object], value: object) -> list[str]:
+    """The words of a command line that give a field a value; none where it is what the field has anyway."""
+    if value is False and field.negative:
+        return [field.negative]
+    if value is None or value is False or value == field.default or (not value and value != 0):
+        return []
+    if field.kind == "flag":
+        return [field.flag]
+    if field.is_argument and field.kind == "files" and isinstance(value, Sequence) and not isinstance(value, str):
+        return [str(file) for file in value]
+    if field.is_argument:
+        return [value if isinstance(value, str) else "config.json"]
+    if field.kind in _REPEATED and isinstance(value, Sequence):
+        return [word for text in value for word in (field.flag, str(text))]
+    return [field.flag, _typed(field, value)]
 
 
 def _lay(values: dict[str, object], field: Field[object], word: str) -> None:

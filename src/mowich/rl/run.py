@@ -408,24 +408,33 @@ class RlRun:
             self.finished.append(group)
         self.train_if_ready()
 
+    def batch_of(self, k: int) -> tuple[list[int], list[int]] | None:
+        """The groups that a step waits for, and those of them that it trains on; None while some are not there."""
+        s = self.setup
+        if s.waits_started:
+            if self.step_left[k]:
+                return None
+            waited = list(range(self.ends[k - 1] if k else 0, self.ends[k]))
+            return waited, [group for group in waited if self.kept[group]]
+        if self.overdue or len(self.finished) < s.prompts:
+            return None
+        due = [group for group in self.finished if self.started_by[group] <= self.due]
+        others = [group for group in self.finished if self.started_by[group] > self.due]
+        batch = (due + others)[: s.prompts]
+        return batch, batch
+
     def train_if_ready(self) -> None:
+        """Begin the trainer's next step where it waits for one and its batch is there."""
         if not self.is_waiting:
             return
         s, k = self.setup, self.step
         step = self.steps[k]
         if step.enough_s < 0.0 and len(self.finished) >= s.prompts:
             step.enough_s, step.slack_enough_s = self.now, self.slack_s
-        if s.waits_started:
-            if self.step_left[k]:
-                return
-            waited = list(range(self.ends[k - 1] if k else 0, self.ends[k]))
-            batch = [group for group in waited if self.kept[group]]
-        else:
-            if self.overdue or len(self.finished) < s.prompts:
-                return
-            due = [group for group in self.finished if self.started_by[group] <= self.due]
-            others = [group for group in self.finished if self.started_by[group] > self.due]
-            waited = batch = (due + others)[: s.prompts]
+        found = self.batch_of(k)
+        if found is None:
+            return
+        waited, batch = found
         self.is_waiting = False
         step.ready_s = self.now
         for group in waited:

@@ -373,22 +373,17 @@ def known_rates(problem: FleetProblem, facts: Facts, scenario: Path, given: Path
             warnings.append(
                 f"{file.name} was made from other facts ({made_from}, now {facts.hash()}): --rates-out FILE renews it"
             )
-    names = {(t.name, c.name) for w in problem.workloads for t in w.tasks for c in problem.allowed(w)}
-    for key in found:
-        if key not in names:
-            warnings.append(f"{key[0]} on {key[1]} is not asked for: its speed is not used")
-    asked = {(t.name, c.name): _engine(t, c) for t in problem.tasks for c in problem.choices}
-    other = sorted(key for key in names if key in found and found[key].engine != asked[key])
+    asked = {(t.name, c.name): (t, c) for w in problem.workloads for t in w.tasks for c in problem.allowed(w)}
+    warnings += [f"{' on '.join(key)} is not asked for: its speed is not used" for key in found if key not in asked]
+    other = sorted(key for key, of in asked.items() if key in found and found[key].engine != _engine(*of))
     if other:
         named = ", ".join(" on ".join(key) for key in other)
         warnings.append(f"speeds of another engine than the scenario names are predicted anew: {named}")
-    missing = [key for key in sorted(names) if key not in found or key in other]
-    for task, system in steps(missing, "predicting speeds"):
-        tell(f"{task} on {system}")
-        choice = next(c for c in problem.choices if c.name == system)
-        one = next(t for t in problem.tasks if t.name == task)
-        found[task, system] = rate(one, choice, facts)
-    return {key: found[key] for key in found if key in names}, warnings
+    missing = [key for key in sorted(asked) if key not in found or key in other]
+    for key in steps(missing, "predicting speeds"):
+        tell(" on ".join(key))
+        found[key] = rate(*asked[key], facts)
+    return {key: found[key] for key in found if key in asked}, warnings
 
 
 def fleet(

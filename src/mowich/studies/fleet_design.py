@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -226,43 +227,18 @@ def what_if(result: Fleet, system: str, facts: Facts, *, silicon_m2: float | Non
         choices=tuple(c for c in problem.choices if c is not choice),
         workloads=tuple(_without(w, system) for w in problem.workloads),
     )
-    try:
-        without: Answer | None = solve_fleet(others, result.rates, relaxed=True)
-    except UserError:
-        without = None
-    if without is not None and not without.is_feasible:
-        without = None
-    tasks = [t for w in problem.workloads if choice in problem.allowed(w) for t in w.tasks]
-    tell(f"speeds of {system}")
-    now = speeds_of(tasks, choice, facts)
-    today = _share(problem, result.rates, system)
-    knobs = [_knob("speed", today, lambda f: _share(*scaled(problem, result.rates, system, "speed", f), system))]
-    if choice.offers:  # what is committed is paid at any price, so that price moves no work
-        knobs.append(
-            _knob("price", today, lambda f: _share(*scaled(problem, result.rates, system, "price", f), system))
-        )
-    if choice.power_W.value is not None:
-        knobs.append(_knob("power", today, lambda f: _share(_with_power(problem, choice, f), result.rates, system)))
-    turned = {name: fields for name, fields in KNOBS.items() if name != "power"}
-    for name, fields in steps(turned.items(), "turning its properties"):
-        tell(f"{system} with 90% and 110% of its {name}")
-        ends = {
-            factor: speeds_of(tasks, choice, _turned(facts, choice, fields, factor))
-            for factor in (1 - _STEP, 1 + _STEP)
-        }
-        knobs.append(_knob(name, today, partial(_turned_share, problem, result.rates, system, now, ends, today)))
+    without: Answer | None = None
+    with suppress(UserError):
+        found = solve_fleet(others, result.rates, relaxed=True)
+        without = found if found.is_feasible else None
+    knobs = _knobs(problem, result.rates, choice, facts)
     wins: dict[str, float | None] = {
         f.task: f.value
         for f in reversed(flips(problem, result.rates, only_system=system, what=("price",)))
         if f.after == system
     }
     wins |= {task: None for task, leader in most_of(problem, with_it).items() if leader == system}
-    hbm = facts.fact(f"chips.{choice.system.chip}.memory.hbm_capacity")
-    cost = (
-        unit_cost(facts, hbm_B=float(hbm.value), silicon_m2=silicon_m2)
-        if isinstance(hbm.value, float)
-        else unknown_estimate("USD", "memory unknown")
-    )
+    hbm_B = facts.fact(f"chips.{choice.system.chip}.memory.hbm_capacity").value
     return WhatIf(
         system=system,
         goal=with_it.goal,
@@ -272,8 +248,36 @@ def what_if(result: Fleet, system: str, facts: Facts, *, silicon_m2: float | Non
         share_after=_answered(problem, result.rates, with_it),
         knobs=tuple(sorted(knobs, key=lambda k: (_distance(k), -abs(k.elasticity), k.name))),
         win_price=wins,
-        unit_cost=cost,
+        unit_cost=unit_cost(facts, hbm_B=hbm_B, silicon_m2=silicon_m2)
+        if isinstance(hbm_B, float)
+        else unknown_estimate("USD", "memory unknown"),
     )
+
+
+def _knobs(problem: FleetProblem, rates: TaskRates, choice: Choice, facts: Facts) -> list[Knob]:
+    """What each property of a system does to its share of the work."""
+    system = choice.name
+    tasks = [t for w in problem.workloads if choice in problem.allowed(w) for t in w.tasks]
+    tell(f"speeds of {system}")
+    now = speeds_of(tasks, choice, facts)
+    today = _share(problem, rates, system)
+
+    def share_at(what: str, factor: float) -> float:
+        return _share(*scaled(problem, rates, system, what, factor), system)
+
+    whats = ("speed", "price") if choice.offers else ("speed",)  # a committed price is paid anyway, and moves no work
+    knobs = [_knob(what, today, partial(share_at, what)) for what in whats]
+    if choice.power_W.value is not None:
+        knobs.append(_knob("power", today, lambda f: _share(_with_power(problem, choice, f), rates, system)))
+    turned = {name: fields for name, fields in KNOBS.items() if name != "power"}
+    for name, fields in steps(turned.items(), "turning its properties"):
+        tell(f"{system} with 90% and 110% of its {name}")
+        ends = {
+            factor: speeds_of(tasks, choice, _turned(facts, choice, fields, factor))
+            for factor in (1 - _STEP, 1 + _STEP)
+        }
+        knobs.append(_knob(name, today, partial(_turned_share, problem, rates, system, now, ends, today)))
+    return knobs
 
 
 def _share(problem: FleetProblem, rates: TaskRates, system: str) -> float:

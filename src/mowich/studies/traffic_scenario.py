@@ -21,13 +21,13 @@ from mowich.requests import job_fields
 from mowich.scenario import Node, is_inline, read_scenario
 from mowich.serving.acceptance import MOST_DRAFTED, POSITIONS, kept_of, published_tables
 from mowich.serving.traffic.autoscale import Autoscale
-from mowich.serving.traffic.policies import ROUTES, told_fields
+from mowich.serving.traffic.policies import ROUTES, Scheduler, told_fields
 from mowich.shown import plain_json
 from mowich.software.engine import engine_for, engine_names
 from mowich.studies.cache_tiers import AskedTiering, make_tiering, read_tiering, tiering_inputs
 from mowich.studies.serving import check_layout
 from mowich.studies.serving_plan import native_weights
-from mowich.studies.traffic_adapters import read_adapters
+from mowich.studies.traffic_adapters import AskedAdapters, read_adapters
 from mowich.studies.traffic_autoscale import Scaling, ScalingAsk, make_scaling, read_scaling
 from mowich.studies.traffic_encoding import Encoding, make_encoding, read_encoding
 from mowich.studies.traffic_load import UNSEEN, Traffic, read_load
@@ -142,32 +142,17 @@ def read_traffic(
     speculation = _speculation(asked.speculation, facts)
     asked.speculation.done()
     asked.plan.done(SETTING_NAMES)
-    own = root.parsed("release", lambda release: scheduler_of(facts, engine, str(release))) if asked.release else None
-    own = own or scheduler_of(facts, engine)
-    reader = SchedulerReader(node=asked.scheduler, facts=facts, engine=engine, own=own)
-    scheduler = reader.scheduler(
-        plan.launch, asked.requests.get("max_tokens", 0), is_trace=bool(asked.requests["trace"])
-    )
-    adapters = read_adapters(asked.scheduler, asked.requests.get("adapters"), facts, engine)
-    given = reader.spelled("kv_blocks")
-    blocks = int(asked.scheduler.count(given, 0)) if given in asked.scheduler else None
-    tiering = _tiering(asked.scheduler, has_cache=scheduler.prefix_cache)
-    share = (
-        asked.scheduler.number("memory_share", 0.0, low=0.05, high=1.0) if "memory_share" in asked.scheduler else None
-    )
-    reader.done()
+    scheduling = _scheduling(asked, facts, engine, plan.launch)
     root.done()
     root.stop()
-    check_layout(model, machine, plan, f"{where} plan")
-    check_settings(plan.launch.to_dict(), engine, where=f"{where} plan")
+    _check_plan(model, machine, engine, plan, f"{where} plan")
+    systems = {system.id: system}
     if decode is not None:
-        check_layout(model, decode.system, decode.plan, f"{where} disaggregated.decode_plan")
-        check_settings(decode.plan.launch.to_dict(), decode.engine, where=f"{where} disaggregated.decode_plan")
-    if share is not None:
-        facts = facts.with_values({f"serving.{engine}.memory_share": share})
+        _check_plan(model, decode.system, decode.engine, decode.plan, f"{where} disaggregated.decode_plan")
+        systems[decode.whole.id] = decode.whole
+    if scheduling.memory_share is not None:
+        facts = facts.with_values({f"serving.{engine}.memory_share": scheduling.memory_share})
     most = asked.scaling.most[0] if asked.scaling else asked.replicas or max(1, machine.devices // plan.devices)
-
-    serves = engine
 
     encoding = None
     if encoders is not None:
@@ -176,7 +161,7 @@ def read_traffic(
             machine,
             engine,
             plan,
-            scheduler,
+            scheduling.scheduler,
             facts,
             stated_Bps=stated_Bps,
             release=asked.release or "",
@@ -190,27 +175,25 @@ def read_traffic(
             engine,
             plan,
             replicas,
-            reader.of_pool(scheduler, engine, plan.dp),
+            scheduling.reader.of_pool(scheduling.scheduler, engine, plan.dp),
             facts,
-            blocks=blocks,
+            blocks=scheduling.blocks,
             apart=decode is not None,
             speculation=speculation,
-            adapters=adapters,
+            adapters=scheduling.adapters,
             where=where,
-            release=(asked.release or "") if engine == serves else "",
+            release=(asked.release or "") if engine == scheduling.reader.engine else "",
             beside_B=beside_B,
         )
 
     serve = pool(machine, engine, plan, prefill_replicas or most, 0.0 if encoding is None else encoding.beside_B)
-    if tiering is not None and tiering.tiers:
-        tiers = make_tiering(tiering, facts, machine, plan, network_Bps(facts, machine))
+    if scheduling.tiering is not None and scheduling.tiering.tiers:
+        tiers = make_tiering(scheduling.tiering, facts, machine, plan, network_Bps(facts, machine))
         serve = replace(serve, tiering=tiers)
     behind = None if decode is None else pool(decode.system, decode.engine, decode.plan, decode.replicas)
     pools = [serve] if behind is None else [serve, behind]
     every_pool = _with_encoders(pools, encoding)
-    _check_chips(
-        every_pool, {system.id: system} if decode is None else {system.id: system, decode.whole.id: decode.whole}, where
-    )
+    _check_chips(every_pool, systems, where)
     outages = resolve_outages(asked.outages, behind or serve, facts, where)
     transfer = make_transfer(facts, model, serve, behind, stated_Bps) if behind is not None else None
     scaling = None
@@ -238,6 +221,44 @@ def read_traffic(
         encoding=encoding,
     )
     return replace(made, inputs={"scenario": str(path), **_inputs(made, asked.release, speculation)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scheduling:
+    """What the file says of the scheduler and of its cache. blocks, memory_share: None: what facts say."""
+
+    reader: SchedulerReader
+    scheduler: Scheduler
+    adapters: AskedAdapters | None
+    blocks: int | None
+    tiering: AskedTiering | None
+    memory_share: float | None
+
+
+def _scheduling(asked: _Asked, facts: Facts, engine: str, launch: LaunchSettings) -> _Scheduling:
+    """The part `scheduler` of the file, every key of it."""
+    node, release = asked.scheduler, asked.release
+    own = asked.root.parsed("release", lambda given: scheduler_of(facts, engine, str(given))) if release else None
+    reader = SchedulerReader(node=node, facts=facts, engine=engine, own=own or scheduler_of(facts, engine))
+    scheduler = reader.scheduler(launch, asked.requests.get("max_tokens", 0), is_trace=bool(asked.requests["trace"]))
+    adapters = read_adapters(node, asked.requests.get("adapters"), facts, engine)
+    blocks = reader.spelled("kv_blocks")
+    made = _Scheduling(
+        reader=reader,
+        scheduler=scheduler,
+        adapters=adapters,
+        blocks=int(node.count(blocks, 0)) if blocks in node else None,
+        tiering=_tiering(node, has_cache=scheduler.prefix_cache),
+        memory_share=node.number("memory_share", 0.0, low=0.05, high=1.0) if "memory_share" in node else None,
+    )
+    reader.done()
+    return made
+
+
+def _check_plan(model: Model, system: System, engine: str, plan: ServePlan, where: str) -> None:
+    """Raise UserError for a plan that cannot be laid out, or has a setting that its engine lacks."""
+    check_layout(model, system, plan, where)
+    check_settings(plan.launch.to_dict(), engine, where=where)
 
 
 def _asked(root: Node, path: str | Path, facts: Facts, rules: Sequence[str], regret: bool) -> _Asked:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -99,77 +100,37 @@ class StepTimes:
         n = np.arange(most + 1, dtype=np.float64)
         every = np.zeros(len(n), dtype=np.intp)
         decode = step(s.take(every), c.take(every), n=n * share, context=0.0, verify=v)
-        closed = replace(c, kernel_tables=np.zeros_like(c.kernel_tables))
-        unattended = step(s.take(every), closed.take(every), n=n * share, context=0.0, verify=v)["attention"]
+        unattended = step(s.take(every), _closed(c).take(every), n=n * share, context=0.0, verify=v)["attention"]
         sampled = decode["head"] + decode["host"] + unattended
         one = np.zeros(1)
-        # the closed form is in proportion to tokens, so any point gives its slope; kernels take as long for few tokens
-        # as for a tile of them: there the slope is that of a usual batch
-        is_tabled = bool(np.any(np.asarray(c.kernel_tables * c.tables) > 0))
         host, launch = (float(np.asarray(x).ravel()[0]) for x in (c.step, c.prefill_kernel))
         few, many = (float(kernels[0]) for kernels in (s.uncaptured, s.uncaptured + s.kernels))
-        users = one + (max(1.0, min(most * share, USUAL_USERS)) if is_tabled else 1.0)
-        seen, asked = (one + x for x in ((USUAL_TOKENS, USUAL_TOKENS) if is_tabled else (1.0, 1.0)))
         longer = [step(s, costs, n=one, context=0.0, prompt=one + 1) for costs in (c, plain)]
         fixed = float_sum(float(longer[0][part][0] - longer[1][part][0]) for part in ("layers", "tp"))
-        long = replace(c, attention_half=np.zeros_like(c.attention_half))
-        whole_s = long_s = 0.0  # of a usual prompt, and without what the closed form adds to short ones
-        base = float(step(s, closed, n=users, context=0.0, verify=v)["attention"][0])
-        recurrence = float(
-            step(s, closed, n=one, context=0.0, prompt=asked, prompt_context=0.0)["prefill_attention"][0]
-        )
-        open_layers, windows, pair, window_pairs = 0.0, [], 0.0, []
-        mean = asked / 2.0 if is_tabled else asked
-        for k in range(s.window.shape[0]):
-            alone = _only(s, k)
-            width = float(s.window[k, 0])
-            attended = float(step(alone, c, n=users, context=seen, verify=v)["attention"][0]) - base
-            each = attended / float(users[0] * min(float(seen[0]), width)) * share
-            prefill = step(alone, long, n=one, context=0.0, prompt=asked, prompt_context=mean)
-            pairs = float(prefill["prefill_attention"][0]) - recurrence
-            short = step(alone, c, n=one, context=0.0, prompt=asked, prompt_context=mean)
-            whole_s, long_s = whole_s + float(short["prefill_attention"][0]) - recurrence, long_s + pairs
-            per_pair = pairs / float(asked[0] * min(float(mean[0]), width))
-            if math.isinf(width):
-                open_layers, pair = open_layers + each, pair + per_pair
-            elif each > 0:
-                windows.append((width, each))
-                window_pairs.append((width, per_pair))
+        attention = _attention(s, c, most=most, share=share, verify=v)
         reading = asking = None
-        if is_tabled and open_layers > 0 and pair > 0:
-            whole = replace(s, att_layers=s.att_layers * np.isinf(s.window))
-
-            def reads_s(n: Floats, context: Floats) -> Floats:
-                every = np.zeros(len(n), dtype=np.intp)
-                took = step(whole.take(every), c.take(every), n=n * share, context=context, verify=v)
-                state = step(whole.take(every), closed.take(every), n=n * share, context=0.0, verify=v)
-                return (took["attention"] - state["attention"]) / (n * context)
-
-            def asks_s(tokens: Floats, spread: Floats) -> Floats:
-                every = np.zeros(len(tokens), dtype=np.intp)
-                mean = tokens * spread / 2.0
-                took = step(whole.take(every), c.take(every), n=0.0, context=0.0, prompt=tokens, prompt_context=mean)
-                return (took["prefill_attention"] / tokens - recurrence / float(asked[0])) / mean
-
-            reading = Unevenness.of(reads_s, open_layers, (0, max(1, math.ceil(math.log2(most)))), READ_TOKENS)
-            asking = Unevenness.of(asks_s, pair, (ASKED_FROM, max(ASKED_FROM + 1, math.ceil(math.log2(limit)))), SPREAD)
+        if _is_tabled(c) and attention.per_context > 0 and attention.pair > 0:
+            reads_s, asks_s = _by_tables(s, c, attention, share=share, verify=v)
+            mosts = (max(1, math.ceil(math.log2(most))), max(ASKED_FROM + 1, math.ceil(math.log2(limit))))
+            reading = Unevenness.of(reads_s, attention.per_context, (0, mosts[0]), READ_TOKENS)
+            asking = Unevenness.of(asks_s, attention.pair, (ASKED_FROM, mosts[1]), SPREAD)
         return cls(
             reading=reading,
             asking=asking,
             tokens=body.tolist(),
             sampled=sampled.tolist(),
-            per_context=open_layers,
-            windows=tuple(windows),
+            per_context=attention.per_context,
+            windows=attention.windows,
             prefill_step=float(np.asarray(c.prefill_step).ravel()[0]) + fixed,
-            pair=pair,
-            window_pairs=tuple(window_pairs),
+            pair=attention.pair,
+            window_pairs=attention.window_pairs,
             launches=(host + few * launch, host + many * launch),
             capture=float(np.asarray(c.capture).ravel()[0]),
             kv_B=float(kv_B_per_sequence(s, one + 1.0)[0] - s.state_B[0] / s.pp[0])
             * float(s.tp[0] * s.cp[0] * s.pp[0]),
             experts=tuple(ones["experts"].tolist()) if apart else (),
-            half=2.0 * float(mean[0]) * (whole_s / long_s - 1.0) if long_s > 0 else 0.0,
-            prompt_token=recurrence / float(asked[0]),
+            half=attention.half,
+            prompt_token=attention.prompt_token,
             verify=float(np.asarray(e.mtp_cost).ravel()[0]) if v > 1 else 1.0,
             tpot=tpot or NO_SHIFT,
         )
@@ -271,3 +232,83 @@ def _only(s: Shapes, k: int) -> Shapes:
     mask = np.zeros_like(s.att_layers)
     mask[k] = 1.0
     return replace(s, att_layers=s.att_layers * mask)
+
+
+class _Attention(NamedTuple):
+    """What the attention of a step is in proportion to: fields of `StepTimes`."""
+
+    per_context: float
+    windows: tuple[tuple[float, float], ...]
+    pair: float
+    window_pairs: tuple[tuple[float, float], ...]
+    half: float
+    prompt_token: float
+
+
+def _is_tabled(c: EngineCosts) -> bool:
+    """Whether operator tables say how long kernels take."""
+    return bool(np.any(np.asarray(c.kernel_tables * c.tables) > 0))
+
+
+def _closed(c: EngineCosts) -> EngineCosts:
+    """The costs without operator tables."""
+    return replace(c, kernel_tables=np.zeros_like(c.kernel_tables))
+
+
+def _attention(s: Shapes, c: EngineCosts, *, most: int, share: float, verify: float) -> _Attention:
+    """The slopes of attention, window by window. The closed form is in proportion to tokens, so any point gives its
+    slope; kernels take as long for few tokens as for a tile of them: there the slope is that of a usual batch."""
+    one, is_tabled, closed = np.zeros(1), _is_tabled(c), _closed(c)
+    users = one + (max(1.0, min(most * share, USUAL_USERS)) if is_tabled else 1.0)
+    seen, asked = (one + x for x in ((USUAL_TOKENS, USUAL_TOKENS) if is_tabled else (1.0, 1.0)))
+    mean = asked / 2.0 if is_tabled else asked
+    long = replace(c, attention_half=np.zeros_like(c.attention_half))
+    whole_s = long_s = 0.0  # of a usual prompt, and without what the closed form adds to short ones
+    base = float(step(s, closed, n=users, context=0.0, verify=verify)["attention"][0])
+    recurrence = float(step(s, closed, n=one, context=0.0, prompt=asked, prompt_context=0.0)["prefill_attention"][0])
+    open_layers, windows, pair, window_pairs = 0.0, [], 0.0, []
+    for k in range(s.window.shape[0]):
+        alone = _only(s, k)
+        width = float(s.window[k, 0])
+        attended = float(step(alone, c, n=users, context=seen, verify=verify)["attention"][0]) - base
+        each = attended / float(users[0] * min(float(seen[0]), width)) * share
+        prefill = step(alone, long, n=one, context=0.0, prompt=asked, prompt_context=mean)
+        pairs = float(prefill["prefill_attention"][0]) - recurrence
+        short = step(alone, c, n=one, context=0.0, prompt=asked, prompt_context=mean)
+        whole_s, long_s = whole_s + float(short["prefill_attention"][0]) - recurrence, long_s + pairs
+        per_pair = pairs / float(asked[0] * min(float(mean[0]), width))
+        if math.isinf(width):
+            open_layers, pair = open_layers + each, pair + per_pair
+        elif each > 0:
+            windows.append((width, each))
+            window_pairs.append((width, per_pair))
+    return _Attention(
+        per_context=open_layers,
+        windows=tuple(windows),
+        pair=pair,
+        window_pairs=tuple(window_pairs),
+        half=2.0 * float(mean[0]) * (whole_s / long_s - 1.0) if long_s > 0 else 0.0,
+        prompt_token=recurrence / float(asked[0]),
+    )
+
+
+def _by_tables(
+    s: Shapes, c: EngineCosts, attention: _Attention, *, share: float, verify: float
+) -> tuple[Callable[[Floats, Floats], Floats], Callable[[Floats, Floats], Floats]]:
+    """Seconds by operator tables of the attention that sees all: of a decode for each token that it sees, by sequences
+    and context; of a prompt for each pair, by tokens and twice the attended tokens over them."""
+    whole, closed = replace(s, att_layers=s.att_layers * np.isinf(s.window)), _closed(c)
+
+    def reads_s(n: Floats, context: Floats) -> Floats:
+        every = np.zeros(len(n), dtype=np.intp)
+        took = step(whole.take(every), c.take(every), n=n * share, context=context, verify=verify)
+        state = step(whole.take(every), closed.take(every), n=n * share, context=0.0, verify=verify)
+        return (took["attention"] - state["attention"]) / (n * context)
+
+    def asks_s(tokens: Floats, spread: Floats) -> Floats:
+        every = np.zeros(len(tokens), dtype=np.intp)
+        mean = tokens * spread / 2.0
+        took = step(whole.take(every), c.take(every), n=0.0, context=0.0, prompt=tokens, prompt_context=mean)
+        return (took["prefill_attention"] / tokens - attention.prompt_token) / mean
+
+    return reads_s, asks_s

@@ -314,37 +314,20 @@ def _step(c: ChangedTrace, a: int, b: int, count: int) -> int | None:
 def _merge(
     c: ChangedTrace, group: Sequence[int], step: int, costs: EditCosts, slots: dict[tuple[int, int], int]
 ) -> None:
-    """Make one DMA of some, where nothing writes between what it reads or reads between what it writes. slots: (tile,
-    which of the group) -> the storage that stands for this place of a tile that is loaded again and again."""
+    """Make one DMA of some, where nothing writes between what it reads or reads between what it writes. slots: as of
+    `_places`."""
     kind = c.trace.kinds[c.trace.kind[group[0]]]
     side = _memory(kind)
     assert side is not None
     memory, first, last = c.operands(group[0])[side], group[0], group[-1]
     if (c.uses.reads if side == 1 else c.uses.writes)[c.uses.number[memory]]:
         return
-    moved: dict[int, int] = {}
-    tiles: list[int] = []
-    for n, i in enumerate(group):
-        tile = c.operands(i)[-1 if side == 0 else 0]
-        number = int(c.uses.number[tile])
-        if side == 1:
-            following = c.meeting(tile)
-            if following is None or (-1 < c.user(following) < last and c.user(following) not in group):
-                return
-        elif number in tiles and c.meets_earlier(tile, first):
-            readers = c.readers(tile)
-            if readers is None:
-                return
-            place = slots.get((number, n))
-            if place is None:
-                place = slots[number, n] = c.slot(number)
-            moved |= dict.fromkeys([tile, *readers], place)
-        elif number not in tiles and c.meets_earlier(tile, first):
-            return
-        tiles.append(number)
+    moved = _places(c, group, side, slots)
+    if moved is None:
+        return
     for operand, place in moved.items():
         c.number[operand] = place
-        if (i := c.user(operand)) in c.rows:
+        if c.user(operand) in c.rows:
             return
     wide = tuple(_stacked(o, len(group), step if o.space == "H" else None) for o in (kind.reads[0], kind.writes[0]))
     flags = (*kind.flags, ("merged", len(group)))
@@ -355,6 +338,33 @@ def _merge(
     c.rows[stays] = [pair for row in rows for pair in row[:reads]] + [pair for row in rows for pair in row[reads:]]
     c.kind[stays] = c.add(made)
     c.gone |= {*group} - {stays}
+
+
+def _places(
+    c: ChangedTrace, group: Sequence[int], side: int, slots: dict[tuple[int, int], int]
+) -> dict[int, int] | None:
+    """Operand -> its storage, of tiles that DMAs load again and again, where these become one; None: they cannot.
+    slots: (tile, which of the group) -> the storage that stands for this place of such a tile."""
+    first, last = group[0], group[-1]
+    moved: dict[int, int] = {}
+    tiles: list[int] = []
+    for n, i in enumerate(group):
+        tile = c.operands(i)[-1 if side == 0 else 0]
+        number = int(c.uses.number[tile])
+        if side == 1:
+            following = c.meeting(tile)
+            if following is None or (-1 < c.user(following) < last and c.user(following) not in group):
+                return None
+        elif c.meets_earlier(tile, first):
+            readers = c.readers(tile) if number in tiles else None
+            if readers is None:
+                return None
+            place = slots.get((number, n))
+            if place is None:
+                place = slots[number, n] = c.slot(number)
+            moved |= dict.fromkeys([tile, *readers], place)
+        tiles.append(number)
+    return moved
 
 
 def _stacked(o: Operand, count: int, step: int | None) -> Operand:
