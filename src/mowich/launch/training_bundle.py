@@ -105,7 +105,8 @@ def training_predictions(row: Result) -> list[Prediction]:
         "mfu": "model FLOP utilisation",
     }
     out = predicted_numbers(row, named)
-    parts, ends = row.get("memory_B"), row.get("memory_range_B") or {}
+    parts, ends = row.get("memory_B"), row.get("memory_range_B")
+    ends = ends if isinstance(ends, Mapping) else {}
     if isinstance(parts, Mapping) and parts:
         whole = float_sum(parts.values())
         held = Estimate(value=whole, unit="B", low=ends.get("low"), high=ends.get("high"), grade="C")
