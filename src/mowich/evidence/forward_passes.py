@@ -200,7 +200,7 @@ def _predicted(
     if not cases:
         return
     columns = Forwards.of(cases)
-    values = np.array([facts.number(path) for path in columns.columns.names])
+    values = columns.columns.values(facts.number)
     seconds, floor = columns.seconds(values), columns.floor_s(values)
     text, decodes = facts.text(OWN_ROWS), np.array([case.kind == "decode" for case in cases])
     classes = [class_of_step(case) for case in cases]

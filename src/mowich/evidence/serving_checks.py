@@ -133,8 +133,8 @@ def _too_fast(cases: Sequence[ServingCase | str], facts: Facts) -> list[tuple[in
         return []
     asked = [case for i in shares if isinstance(case := cases[i], ServingCase)]
     table = gather_cases(asked, facts)
-    decoding = np.maximum(table.users * np.array(list(shares.values())), np.minimum(table.users, 1.0))
-    least_s = table.least_step_s(np.array([facts.number(path) for path in table.columns.names]), decoding)
+    decoding = np.maximum(table.load.users * np.array(list(shares.values())), np.minimum(table.load.users, 1.0))
+    least_s = table.least_step_s(table.columns.values(facts.number), decoding)
     return [
         (i, _why_too_fast(case, n, least))
         for i, case, n, least in zip(shares, asked, decoding.tolist(), least_s.tolist(), strict=True)
@@ -168,7 +168,7 @@ def _rooms(cases: Sequence[ServingCase | str], facts: Facts) -> list[tuple[int, 
     if not index:
         return []
     table = gather_cases([case for case in cases if isinstance(case, ServingCase)], facts)
-    beside, alone = table.room(np.array([facts.number(path) for path in table.columns.names]))
+    beside, alone = table.room(table.columns.values(facts.number))
     return [(i, Room(float(b), float(a))) for i, b, a in zip(index, beside, alone, strict=True)]
 
 

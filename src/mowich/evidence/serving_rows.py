@@ -37,7 +37,7 @@ from mowich.facts import Facts
 from mowich.machines.system import System, logical_cores, resolve
 from mowich.models.model import Model
 from mowich.plans.plan import KV, WEIGHTS, KvFormat, ServePlan, one_of
-from mowich.serving.engines import architecture
+from mowich.serving.engines import Served, architecture
 from mowich.software.engine import build_for
 from mowich.software.vendors import of_vendor
 
@@ -48,35 +48,27 @@ lie between 0.72 and 1.01: a closed loop of R rounds that drains at its end hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServingCase:
-    """A row, read. users: requests in flight per rank group; chips: of the worker; mean_length: mean over nominal
-    length; rounds: requests per user; speculates: whether several tokens are verified per step, accept: tokens per
-    step if stated; stack: the row's own word for who serves with which kernels; skip: metrics not to score;
-    decode_only: a decode worker, whose prompts other workers compute; elsewhere_s: seconds that each of its requests is
-    with those (the row's own TTFT, 0 where it states none); memory_share: above 1, sequences that decode by the row's
-    own figures over those that the cache holds by our memory model; drafts, products, norms_apart: as in
-    `serving.engines.Served`; graph: how the graph of a row of Trainium was compiled."""
+class ServingCase(Served):
+    """A row, read: what decides its constants, as far as no facts say it (`serving_cases.gather_cases` adds the rest),
+    its load, and what was measured. users: requests in flight per rank group; chips: of the worker; mean_length: mean
+    over nominal length; rounds: requests per user; stack: the row's own word for who serves with which kernels; skip:
+    metrics not to score; decode_only: a decode worker, whose prompts other workers compute; elsewhere_s: seconds that
+    each of its requests is with those (the row's own TTFT, 0 where it states none); memory_share: above 1, sequences
+    that decode by the row's own figures over those that the cache holds by our memory model; graph: how the graph of a
+    row of Trainium was compiled."""
 
     id: str
     chip: str
     source: str
-    campaign: str
-    engine: str
     version: str
     date: str
-    model: Model
-    arch: str
-    system: System
     chips: int
-    plan: ServePlan
     prompt: float
     output: float
     users: float
     mean_length: float
     rounds: float
     is_static: bool
-    speculates: bool
-    accept: float | None
     cached: float
     stack: str
     measured: Mapping[str, float]
@@ -86,9 +78,6 @@ class ServingCase:
     decode_only: bool = False
     elsewhere_s: float = 0.0
     memory_share: float = 1.0
-    drafts: int = 0
-    products: str = ""
-    norms_apart: bool = False
     graph: CompiledGraph = AS_MANY
 
     @property

@@ -182,7 +182,7 @@ def calibrate(asked: CalibrateRequest, *, setup: Setup | None = None, tell: _Tel
     names = [reading.file for reading in readings]
     text = overlay_text(fitted, asked.out, names, len(points), facts, rows, found.posterior)
     before, after, held = (np.concatenate([getattr(one, k) for one in choices]) for k in ("before", "after", "held"))
-    written = write_fitted(asked.out, text, fitted, facts)
+    written = write_fitted(asked.out, text, fitted)
     return Calibration(
         files=tuple(_counted(reading, points, refused) for reading in readings),
         rows=Rows(_shown(points, before, after, held)),

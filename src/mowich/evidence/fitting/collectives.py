@@ -148,7 +148,6 @@ def _point(where: str, case: CollectiveCase) -> MeasuredPoint:
         what=f"{machine}, {case.data_B:g} B",
         metric="time_us",
         measured=case.time_s * 1e6,
-        is_rate=False,
         machine=machine,
         setting=f"{machine}, {case.data_B:g} B",
     )
