@@ -222,6 +222,11 @@ class _Columns:
         """So many users for each rank group, in a closed loop without end."""
         return closed_load(self.job, users, self.verified, self.accepted, self.cached(users), self.encode_s)
 
+    def room(self) -> Floats:
+        """Sequences of a rank group of each plan that its memory holds."""
+        one = self.load(np.ones(len(self.rows)))
+        return max_sequences(self.shapes, one, self.around, self.worker.capacity_B)
+
     @property
     def encode_s(self) -> Floats | float:
         """Seconds of encoding the images of a request; 0 for text alone."""
@@ -308,8 +313,7 @@ def _promising(
 def _batches(everyone: _Columns, most_users: float) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
     """(plans that hold a request, plan of each point, its users): the ladder of each plan, as far as its memory goes,
     and the batch that fills it."""
-    w = everyone.worker
-    room = max_sequences(w.shapes, everyone.load(np.ones(len(w.plans))), w.around, w.capacity_B)
+    room = everyone.room()
     fits = np.nonzero(room >= 1.0)[0]
     steps = ladder(most_users)
     most = np.minimum(room, most_users)
