@@ -12,6 +12,7 @@ from mowich.facts import Facts
 from mowich.requests.scenarios import TrafficRequest
 from mowich.scenario import is_inline
 from mowich.shown import Result
+from mowich.studies.arrivals_row import PLAYED_TIMES
 from mowich.studies.explain.source import Numbers, Source, note_costs
 from mowich.studies.explain.tree import ResultPath, flat_numbers
 
@@ -56,11 +57,6 @@ def traffic_source(result: Result, facts: Facts) -> Source | None:
     )
 
 
-_SEEN = {"ttft_s": ("ttft_s", "mean"), "tpot_s": ("tpot_s", "mean"), "p99_ttft_s": ("ttft_s", "p99")} | {
-    "p99_tpot_s": ("tpot_s", "p99")
-}
-"""Number of a deployment -> the time and percentile of its traffic."""
-
 _SAME = (
     "requests_per_s",
     "in_flight",
@@ -83,7 +79,7 @@ def rate_row(at: ResultPath, row: Result, facts: Facts) -> Source:
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         found = study.traffic(TrafficRequest(facts=known, scenario=row["scenario"], draws=0)).to_dict()
         out = flat_numbers(found)
-        seen: dict[ResultPath, float] = {(name,): out[path] for name, path in _SEEN.items() if path in out}
+        seen: dict[ResultPath, float] = {(name,): out[path] for name, path in PLAYED_TIMES.items() if path in out}
         return seen | {(name,): out[name,] for name in _SAME if (name,) in out}
 
     title = f"{row['system']}, {row['mode']}"
