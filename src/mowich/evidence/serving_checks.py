@@ -19,7 +19,6 @@ from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_number
 from mowich.evidence.serving_cases import gather_cases
 from mowich.evidence.serving_rows import WIDE_CACHE, ServingCase, read_case
 from mowich.facts import Facts
-from mowich.machines.system import System
 
 LONG_WAIT_S = 5.0
 """A TTFT below this never counts as unexplained: fixed times of start, tokeniser and network reach some seconds."""
@@ -50,12 +49,11 @@ row contradicts itself. Published closed loops reach 0.74 at most."""
 def read_serving_cases(rows: Iterable[PublishedRow], facts: Facts) -> list[ServingCase | str]:
     """Every row as a case, or the reason why it is not one, in order."""
     rows = list(rows)
-    systems: dict[tuple[str, int], System] = {}
     shorter = shorter_of_two(rows)
 
     def read(i: int, *, folds: bool = True) -> ServingCase | str:
         try:
-            return read_case(rows[i], facts, systems, folds=folds, is_shorter=shorter[i])
+            return read_case(rows[i], facts, folds=folds, is_shorter=shorter[i])
         except RefusedError as error:
             return str(error)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from mowich.economics import energy, money
 from mowich.estimate import Estimate, Notes, Term, exact, told
+from mowich.evidence.row_plan import memory_of
 from mowich.facts import Facts
 from mowich.facts.moves import nudges
 from mowich.machines.system import resolve
@@ -49,21 +50,13 @@ Recorder = Callable[[Model, TrainJob, Plan, Platform, Notes], None]
 """Records the terms of a plan on a machine."""
 
 
-def memory(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Notes | None = None) -> dict[str, float]:
-    """Bytes of one device by category."""
-    columns = Plans.of([plan])
-    return {
-        k: float(v[0]) for k, v in memory_B(model, system, job, columns, micro_batches_of(job, columns), notes).items()
-    }
-
-
 MEMORY_NAMES = ("memory_B", "memory_range_B", "out_of_memory")
 """Keys of a row that follow from its memory."""
 
 
 def memory_numbers(model: Model, system: Platform, job: TrainJob, plan: Plan, known: Facts) -> dict[ResultPath, float]:
     """The numbers of `MEMORY_NAMES` under other facts."""
-    parts = memory(model, system, job, plan)
+    parts = memory_of(model, system, job, plan)
     need = memory_need(known, system, plan, parts)
     out: dict[ResultPath, float] = {("memory_B", k): v for k, v in parts.items()}
     out |= {("memory_range_B", k): v for k, v in need.range_B.items()}
