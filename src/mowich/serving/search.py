@@ -59,19 +59,26 @@ class ServeJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
+class WorkerColumns:
+    """Workers of plans as columns: their work, the constants of a step and those around it, and the tokens that a step
+    verifies and accepts."""
+
+    shapes: Shapes
+    costs: EngineCosts
+    around: Engine
+    verified: Floats
+    accepted: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker(WorkerColumns):
     """The arrays that a search needs of a set of plans (see `studies.serving.Deployment`). whole: shapes on one device,
     with the caches of each plan; hbm_Bps: of a device; tpot, ttft: what measured rows shift each plan by where its
     workers prefill and decode, at any load; encode_s: of each plan, for the images of a request (None: text alone)."""
 
     plans: tuple[ServePlan, ...]
-    shapes: Shapes
     whole: Shapes
     hbm_Bps: float
-    costs: EngineCosts
-    around: Engine
-    verified: Floats
-    accepted: Floats
     capacity_B: float
     tpot: Loads
     ttft: Loads
