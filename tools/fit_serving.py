@@ -141,7 +141,9 @@ class Problem:
             )
             for m in METRICS
         }
-        self.measured["request"] = np.array([_log_request(c, n) for c, n in zip(cases, self.table.output, strict=True)])
+        self.measured["request"] = np.array(
+            [_log_request(c, n) for c, n in zip(cases, self.table.load.output, strict=True)]
+        )
         self.classes = [class_of(c) for c in cases]
         names = [(c.chip, one.model, c.version) for c, one in zip(cases, self.classes, strict=True)]
         number = {name: i for i, name in enumerate(sorted(set(names)))}
@@ -165,7 +167,7 @@ class Problem:
 
     def with_requests(self, of: Mapping[str, Floats]) -> dict[str, Floats]:
         """Times of tokens, and of requests by them."""
-        request = np.log(np.exp(of["ttft"]) + (self.table.output - 1.0) * np.exp(of["tpot"]))
+        request = np.log(np.exp(of["ttft"]) + (self.table.load.output - 1.0) * np.exp(of["tpot"]))
         return {"tpot": of["tpot"], "ttft": of["ttft"], "request": request}
 
     def requests(self) -> Floats:

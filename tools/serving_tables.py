@@ -90,9 +90,9 @@ def main() -> None:
     steady: Steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
     columns = []
     for i, case in enumerate(cases):
-        context = float(table.prompt[i] + 0.5 * table.output[i])
+        context = float(table.load.prompt[i] + 0.5 * table.load.output[i])
         decode, whole = tabled(
-            case, float(steady.running[i]) / max(1, case.plan.pp), context, max(1.0, float(table.prompt[i]))
+            case, float(steady.running[i]) / max(1, case.plan.pp), context, max(1.0, float(table.load.prompt[i]))
         )
         parts = {k: float(v[i]) for k, v in steady.tpot_parts.items()}
         own = parts["linear"] + parts["attention"]

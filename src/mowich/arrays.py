@@ -45,7 +45,9 @@ def pick(column: Floats, index: Places) -> Floats:
     return column.take(index, axis=-1) if index.dtype != np.bool_ else np.asarray(column[..., index])
 
 
-def _taken(value: Floats | Columns, index: Places) -> Floats | Columns:
+def _taken(value: Floats | Columns | dict[str, Floats], index: Places) -> Floats | Columns | dict[str, Floats]:
+    if isinstance(value, dict):
+        return {name: pick(part, index) for name, part in value.items()}
     return value.take(index) if isinstance(value, Columns) else pick(value, index)
 
 
@@ -82,13 +84,14 @@ def ranked(whole: NDArray[np.intp], most: int) -> tuple[NDArray[np.intp], int]:
 
 
 class Columns:
-    """A dataclass whose fields are columns, [n] or [..., n], or hold such: one row a plan, a case or a point."""
+    """A dataclass whose fields are columns, [n] or [..., n], or hold such (a dict: by name): one row a plan, a case or
+    a point."""
 
     __slots__ = ()
 
     def take(self: C, index: Places) -> C:
         """The rows at `index` (positions or a mask)."""
-        return type(self)(*(_taken(getattr(self, f.name), index) for f in fields(self)))  # type: ignore[arg-type]
+        return type(self)(**{f.name: _taken(getattr(self, f.name), index) for f in fields(self)})  # type: ignore[arg-type]
 
     def folded(self: C) -> C:
         """These columns, where a column [n] whose rows are all equal is one number: taking its rows costs nothing."""
@@ -97,18 +100,16 @@ class Columns:
     @classmethod
     def joined(cls: type[C], parts: Sequence[C]) -> C:
         """The rows of all parts, in turn. A field of several kinds [k, n] gets rows of zeros where a part has fewer."""
-        out: list[Floats | Columns] = []
+        out: dict[str, Floats | Columns] = {}
         for f in fields(cls):  # type: ignore[arg-type]
             values = [getattr(part, f.name) for part in parts]
             if values and isinstance(values[0], Columns):
-                out.append(type(values[0]).joined(values))
+                out[f.name] = type(values[0]).joined(values)
                 continue
             arrays = [np.asarray(value) for value in values]
             most = max((a.shape[0] for a in arrays if a.ndim == 2), default=0)
-            out.append(
-                np.concatenate(
-                    [a if a.ndim < 2 else np.pad(a, ((0, most - a.shape[0]), (0, 0))) for a in arrays] or [np.empty(0)],
-                    axis=-1,
-                )
+            out[f.name] = np.concatenate(
+                [a if a.ndim < 2 else np.pad(a, ((0, most - a.shape[0]), (0, 0))) for a in arrays] or [np.empty(0)],
+                axis=-1,
             )
-        return cls(*out)
+        return cls(**out)

@@ -207,7 +207,7 @@ def test_a_row_that_states_a_rate_alone_says_how_long_a_request_takes() -> None:
     assert isinstance(case, ServingCase), case
     problem = fit_serving.Problem([case])
     assert np.isnan(problem.measured["tpot"]).all()
-    asked_s = case.users * case.plan.dp * problem.table.output[0] / (4000.0 * case.chips)
+    asked_s = case.users * case.plan.dp * problem.table.load.output[0] / (4000.0 * case.chips)
     assert problem.requests()[0] == pytest.approx(np.log(asked_s))
     before, after = (fit_serving.rate_miss(problem, problem.predict(at))[0] for at in (problem.mu, _fitted(problem)))
     assert before != 0.0

@@ -45,7 +45,7 @@ def steps(count: int, seed: int, segment: str = "served") -> list[dict[str, str]
 
 
 def cases_of(rows: Sequence[Mapping[str, str]], facts: Facts = FACTS) -> list[ForwardCase]:
-    found = [read_forward(dict(row), facts, {}) for row in rows]
+    found = [read_forward(dict(row), facts) for row in rows]
     assert all(isinstance(case, ForwardCase) for case in found), found
     return [case for case in found if isinstance(case, ForwardCase)]
 
@@ -95,7 +95,7 @@ def test_a_profile_gives_the_factors_of_the_engine_that_ran(seed: int, tmp_path:
     assert now.median_abs_error is not None
     assert then.median_abs_error < 0.03 < now.median_abs_error
     for system, moves in (("b300", True), ("h200", False)):
-        now, then = (read_forward({**steps(1, 9)[0], "chip": system}, facts, {}) for facts in (FACTS, mine))
+        now, then = (read_forward({**steps(1, 9)[0], "chip": system}, facts) for facts in (FACTS, mine))
         assert isinstance(now, ForwardCase)
         assert isinstance(then, ForwardCase)
         seconds = []
@@ -205,7 +205,7 @@ def test_one_half_of_a_measured_profile_predicts_the_other(arch: str, median: fl
     if not file.exists():
         pytest.skip("no measured profile beside the project")
     records = read_measurements(file, Setup()).records
-    read = [(r.where, read_forward(dict(r.cells), FACTS, {})) for r in records]
+    read = [(r.where, read_forward(dict(r.cells), FACTS)) for r in records]
     mine = [(where, c) for where, c in read if isinstance(c, ForwardCase) and c.served.arch == arch]
     logs = []
     for i in (0, 1):

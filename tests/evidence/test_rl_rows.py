@@ -402,7 +402,7 @@ def test_a_family_left_out_has_no_say(tool: ModuleType, monkeypatch: pytest.Monk
 
     def drawn(rows: object, known: Facts) -> tuple[list[RowResult], tuple[()]]:
         by = known.number(tool.factors(FACTS)[0]) / FACTS.number(tool.factors(FACTS)[0])
-        blank = RowResult.unsupported({"id": "", "chip": ""}, metric="step_time_s", source="", reason="")
+        (blank,) = RowResult.refused({"id": "", "chip": ""}, "", "step_time_s")
         blank = replace(blank, predicted=by, low=0.5 * by, high=2.0 * by)
         return [replace(blank, id=name, kind=name, ratio=by / own) for name, own in slower.items()], ()
 

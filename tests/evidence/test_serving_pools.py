@@ -106,7 +106,7 @@ def test_rates_that_the_users_contradict_are_refused() -> None:
     slow = case(tpot_ms="60", ttft_ms="1")
     table = gather_cases([slow], FACTS)
     values = np.array([FACTS.number(path) for path in table.columns.names])
-    least_ms = 1e3 * float(table.least_step_s(values, table.users)[0])
+    least_ms = 1e3 * float(table.least_step_s(values, table.load.users)[0])
     assert isinstance(read(tpot_ms=str(1.05 * least_ms / FASTEST), ttft_ms="1"), ServingCase)
     got = read(tpot_ms=str(0.95 * least_ms / FASTEST), ttft_ms="1")
     assert isinstance(got, str)
@@ -138,7 +138,7 @@ def test_time_per_token_is_a_decode_step_of_the_users_that_decode() -> None:
     table = gather_cases(cases, FACTS)
     costs, around, verified, accepted = table.columns.constants(FACTS.number)
     assert (verified == 1).all()
-    users, stay = table.users, table.output * found.tpot_s
+    users, stay = table.load.users, table.load.output * found.tpot_s
     fits = found.capacity >= users
     assert fits.sum() > 100
     assert found.running[fits] == pytest.approx((users * stay / (table.elsewhere_s + stay))[fits], rel=1e-6)

@@ -71,7 +71,7 @@ def in_chip_rows() -> list[dict[str, str]]:
             case = read_collective_row(row, SHARED_FACTS)
         except RefusedError:
             continue
-        if case.is_peak or not case.is_in_chip:
+        if case.is_peak or case.runs_on.chips > 1:
             continue
         on_device = "nccom-test" if "nccom" in row["layer"] else "profile"
         layer = on_device if case.runs_on.layer == DEVICE_LAYER else case.runs_on.layer

@@ -24,13 +24,14 @@ from mowich.serving.anchors import (
     METRICS,
     NEARBY,
     Anchor,
+    Anchors,
     Class,
     Loads,
+    _columns,
     anchor_kernels,
     anchor_lines,
     anchors_for,
     anchors_of,
-    read_anchors,
     with_robust_noise,
 )
 from mowich.serving.search import ServeJob, search_serving
@@ -190,7 +191,7 @@ def test_rows_are_read_as_they_are_written_and_contradicted_ones_count_for_less(
     noise = made.noise["tpot"]
     assert noise[7] > 1.8 * np.delete(noise, 7).max()
     assert np.delete(noise, 7).min() >= anchor_kernels()["tpot"].noise
-    read = read_anchors(anchor_lines(rows))
+    read = Anchors(kernel=anchor_kernels(), **_columns(anchor_lines(rows)))
     assert list(read.ids) == [r.id for r in rows]
     assert list(read.sources) == [r.source for r in rows]
     assert {name: list(read.words[name]) for name in CLASS_WORDS} == {

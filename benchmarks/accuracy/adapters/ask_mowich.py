@@ -69,7 +69,7 @@ def served(case: Any, i: int, left: Mapping[str, Any], p: Any, requests: Any) ->
         error, half[metric] = float(left[metric].error[i]), float(left[metric].half[i])
         if not math.isnan(error):
             out[f"{metric}_ms"] = ranged(1e3 * math.exp(error + float(p.measured[metric][i])), half[metric])
-    error, tokens = float(left["tok/s"].error[i]), float(p.table.output[i])
+    error, tokens = float(left["tok/s"].error[i]), float(p.table.load.output[i])
     if not math.isnan(error):
         rate = case.users * case.plan.dp * tokens / math.exp(error + float(requests[i])) / case.chips
         share = out["ttft_ms"]["value"] / 1e3 / math.exp(error + float(requests[i])) if "ttft_ms" in out else 0.0

@@ -39,11 +39,6 @@ class MeasuredCollective:
     time_s: float
     is_peak: bool
 
-    @property
-    def is_in_chip(self) -> bool:
-        """Whether all ranks are on one chip."""
-        return self.runs_on.chips == 1
-
 
 def read_collective_row(row: PublishedRow, facts: Facts) -> MeasuredCollective:
     """A row, read. Raises RefusedError for a row that is no collective of a library, and for unknown words."""

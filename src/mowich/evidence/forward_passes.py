@@ -16,10 +16,9 @@ from mowich.arrays import Floats
 from mowich.estimate import Estimate
 from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_number, read_or_why
 from mowich.evidence.scores import RowResult, scored_rows
-from mowich.evidence.serving_notes import engine_of, find_model
+from mowich.evidence.serving_notes import engine_of, find_machine, find_model
 from mowich.evidence.serving_rows import kv_of, weights_of
 from mowich.facts import Facts
-from mowich.machines.system import System, resolve
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
 from mowich.plans.shapes import Shapes, shapes_of
 from mowich.serving.anchors import Class, anchors_of, class_of_worker
@@ -32,7 +31,7 @@ from mowich.serving.engines import (
     has_own,
     stated_facts,
 )
-from mowich.serving.own_rows import NO_ROWS, OWN_ROWS, known_anchors, read_rows
+from mowich.serving.own_rows import known_anchors, own_rows
 from mowich.serving.step import step, total
 from mowich.software.engine import EngineCosts
 
@@ -73,21 +72,19 @@ class ForwardCase:
         return "prompt" if self.tokens else "decode"
 
 
-def read_forward(cells: PublishedRow, facts: Facts, systems: dict[tuple[str, int], System]) -> ForwardCase | str:
-    """A row as a case, or why it cannot be one. systems: already resolved ones."""
-    return read_or_why(lambda row: _case(row, facts, systems), cells)
+def read_forward(cells: PublishedRow, facts: Facts) -> ForwardCase | str:
+    """A row as a case, or why it cannot be one."""
+    return read_or_why(lambda row: _case(row, facts), cells)
 
 
-def _case(cells: PublishedRow, facts: Facts, systems: dict[tuple[str, int], System]) -> ForwardCase:
+def _case(cells: PublishedRow, facts: Facts) -> ForwardCase:
     def of(name: str) -> float:
         return cell_number(cells, name) or 0.0
 
     tp, dp = max(1, int(of("tp"))), max(1, int(of("dp")))
     chips = int(of("n_chips")) or tp * dp
-    at = (cells["chip"], chips)
-    if at not in systems:
-        systems[at] = resolve(facts, facts.resolve_system(cells["chip"]), chips=chips)
-    system, model, engine = systems[at], find_model(cells["model"]), engine_of(cells["framework"])
+    system = find_machine(facts, cells["chip"], chips)
+    model, engine = find_model(cells["model"]), engine_of(cells["framework"])
     weights = one_of(weights_of(cells, model, system, facts)[0], WEIGHTS, "format of the weights")
     kv = one_of(kv_of(cells, weights, "")[0], KV, "format of the cache")
     plan = ServePlan(tp=tp, dp=dp, ep=max(1, int(of("ep"))), weights=weights, kv=kv)
@@ -182,8 +179,7 @@ def class_of_step(case: ForwardCase) -> Class:
 
 def validate_forward(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
     """Every row with its prediction by the step's law; a user's own steps shift steps that only decode."""
-    systems: dict[tuple[str, int], System] = {}
-    read = [read_forward(row, facts, systems) for row in rows]
+    read = [read_forward(row, facts) for row in rows]
     stated = [row for row, case in zip(rows, read, strict=True) if not isinstance(case, str)]
     return scored_rows(
         rows,
@@ -200,12 +196,12 @@ def _predicted(
     if not cases:
         return
     columns = Forwards.of(cases)
-    values = np.array([facts.number(path) for path in columns.columns.names])
+    values = columns.columns.values(facts.number)
     seconds, floor = columns.seconds(values), columns.floor_s(values)
-    text, decodes = facts.text(OWN_ROWS), np.array([case.kind == "decode" for case in cases])
+    rows_of_user, decodes = own_rows(facts), np.array([case.kind == "decode" for case in cases])
     classes = [class_of_step(case) for case in cases]
-    if text != NO_ROWS and decodes.any():
-        own = anchors_of(()).with_rows(read_rows(text))
+    if rows_of_user and decodes.any():
+        own = anchors_of(()).with_rows(rows_of_user)
         seconds[decodes] *= np.exp(own.apply("tpot", [one for one, d in zip(classes, decodes, strict=True) if d])[0])
     half = np.array([known_anchors(facts, one.engine).apply("tpot", [one])[1][0] for one in classes])
     for row, case, predicted, least, width in zip(rows, cases, seconds, floor, half, strict=True):

@@ -15,7 +15,7 @@ from mowich.evidence.serving_notes import find_model
 from mowich.facts import Facts
 from mowich.serving.anchors import anchors_for
 from mowich.serving.engines import architecture
-from mowich.serving.own_rows import NO_ROWS, OWN_ROWS, read_rows
+from mowich.serving.own_rows import own_rows
 from mowich.software.vendors import chip_of
 
 _AS_FAST = 0.05
@@ -94,9 +94,7 @@ def _is_same(facts: Facts, one: str, other: str) -> bool:
 
 def _own(facts: Facts) -> tuple[tuple[str, str, str], ...]:
     """(chip, architecture, model) of the rows that a user measured (`mowich calibrate`)."""
-    text = facts.text(OWN_ROWS)
-    rows = () if text == NO_ROWS else read_rows(text)
-    return tuple((row.one.chip, row.one.arch, row.one.model) for row in rows)
+    return tuple((row.one.chip, row.one.arch, row.one.model) for row in own_rows(facts))
 
 
 @cache

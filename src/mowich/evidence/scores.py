@@ -103,25 +103,22 @@ class RowResult(Keyed):
     stack: str = ""
 
     @classmethod
-    def unsupported(cls, row: PublishedRow, *, metric: str, source: str, reason: str) -> RowResult:
-        """A refused row without figures. source: the row's group of sources."""
-        return cls(
-            id=row["id"],
-            reason=reason,
-            metric=metric,
-            chip=row["chip"],
-            source=source,
-            kind="unsupported",
-            fully_specified=False,
-            stack=row.get("stack") or "",
-        )
-
-    @classmethod
     def refused(cls, row: PublishedRow, reason: str, *metrics: str, source: str = "source") -> list[RowResult]:
-        """Results of a refused row, one for each metric that it states, and one where it states none. source: the
-        column of its source."""
-        known = [metric for metric in metrics if metric] or ["none"]
-        return [cls.unsupported(row, metric=one, source=row.get(source, ""), reason=reason) for one in known]
+        """Results of a refused row, without figures: one for each metric that it states, and one where it states none.
+        source: the column of its source."""
+        return [
+            cls(
+                id=row["id"],
+                reason=reason,
+                metric=metric,
+                chip=row["chip"],
+                source=row.get(source, ""),
+                kind="unsupported",
+                fully_specified=False,
+                stack=row.get("stack") or "",
+            )
+            for metric in [metric for metric in metrics if metric] or ["none"]
+        ]
 
     @classmethod
     def scored(

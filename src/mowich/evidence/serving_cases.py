@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,17 +22,12 @@ from mowich.software.engine import Engine, EngineCosts
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """ConstantTable of cases: work, table of constants, load, memory of a device; decode_only, elsewhere_s as in
-    `ServingCase`."""
+    """Cases as columns: work, table of constants, load (without the tokens of a step, which constants say), memory of a
+    device; decode_only, elsewhere_s as in `ServingCase`."""
 
     shapes: Shapes
     columns: ConstantTable
-    users: Floats
-    prompt: Floats
-    output: Floats
-    rounds: Floats
-    is_static: Floats
-    cached: Floats
+    load: Load
     capacity_B: Floats
     decode_only: NDArray[np.bool_]
     elsewhere_s: Floats
@@ -57,63 +52,47 @@ class Cases:
         """Sequences that the cache of a rank group of every case holds: after the engine's own reserve, and with all of
         the memory for weights and cache [n]."""
         _, engine, load = self._around(constants)
-        bare = replace(engine, memory_share=np.ones(len(self.users)), reserve_B=np.zeros(len(self.users)))
+        bare = replace(engine, memory_share=np.ones(len(load.users)), reserve_B=np.zeros(len(load.users)))
         beside, alone = (max_sequences(self.shapes, load, e, self.capacity_B) for e in (engine, bare))
         return beside, alone
 
     def _around(self, constants: Floats) -> tuple[EngineCosts, Engine, Load]:
         costs, engine, verified, accepted = self.columns.assemble(constants)
-        load = Load(
-            users=self.users,
-            prompt=self.prompt,
-            output=self.output,
-            cached=self.cached,
-            verify=verified,
-            accepted=accepted,
-            rounds=self.rounds,
-            is_static=self.is_static,
-        )
-        return costs, engine, load
+        return costs, engine, replace(self.load, verify=verified, accepted=accepted)
 
 
 def _served(case: ServingCase, facts: Facts) -> Served:
-    """The part of a case that decides its constants."""
-    return Served(
-        model=case.model,
-        arch=case.arch,
-        system=case.system,
-        engine=case.engine,
-        plan=case.plan,
-        speculates=case.speculates,
-        accept=case.accept,
-        drafts=case.drafts,
-        products=case.products,
+    """A case with all that decides its constants."""
+    return replace(
+        case,
         answer=case.output * case.mean_length,
         released=release_year(case.engine, case.version, case.date),
         has_own=has_own(facts, case.system),
         stated=stated_facts(facts, case.engine, case.system),
-        campaign=case.campaign,
-        norms_apart=case.norms_apart,
         release=case.version,
         compiled=case.graph.batch,
     )
 
 
 def gather_cases(cases: Sequence[ServingCase], facts: Facts) -> Cases:
-    """ConstantTable of cases, in their order; cases of one model are shaped together."""
+    """The columns of cases, in their order; cases of one model are shaped together."""
 
-    def column(pick: object) -> Floats:
-        return np.array([pick(c) for c in cases], dtype=np.float64)  # type: ignore[operator]
+    def column(pick: Callable[[ServingCase], float]) -> Floats:
+        return np.array([pick(c) for c in cases], dtype=np.float64)
 
     return Cases(
         shapes=shapes_of([(c.model, c.plan) for c in cases]),
         columns=constant_columns([_served(c, facts) for c in cases]),
-        users=column(lambda c: c.users),
-        prompt=column(lambda c: c.prompt * c.mean_length),
-        output=column(lambda c: c.output * c.mean_length),
-        rounds=column(lambda c: c.rounds),
-        is_static=column(lambda c: c.is_static),
-        cached=column(lambda c: c.cached),
+        load=Load(
+            users=column(lambda c: c.users),
+            prompt=column(lambda c: c.prompt * c.mean_length),
+            output=column(lambda c: c.output * c.mean_length),
+            cached=column(lambda c: c.cached),
+            verify=np.ones(len(cases)),
+            accepted=np.ones(len(cases)),
+            rounds=column(lambda c: c.rounds),
+            is_static=column(lambda c: c.is_static),
+        ),
         capacity_B=column(lambda c: c.system.hbm_usable_B),
         decode_only=np.array([c.decode_only for c in cases], dtype=np.bool_),
         elsewhere_s=column(lambda c: c.elsewhere_s),

@@ -19,7 +19,6 @@ from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_number
 from mowich.evidence.serving_cases import gather_cases
 from mowich.evidence.serving_rows import WIDE_CACHE, ServingCase, read_case
 from mowich.facts import Facts
-from mowich.machines.system import System
 
 LONG_WAIT_S = 5.0
 """A TTFT below this never counts as unexplained: fixed times of start, tokeniser and network reach some seconds."""
@@ -50,12 +49,11 @@ row contradicts itself. Published closed loops reach 0.74 at most."""
 def read_serving_cases(rows: Iterable[PublishedRow], facts: Facts) -> list[ServingCase | str]:
     """Every row as a case, or the reason why it is not one, in order."""
     rows = list(rows)
-    systems: dict[tuple[str, int], System] = {}
     shorter = shorter_of_two(rows)
 
     def read(i: int, *, folds: bool = True) -> ServingCase | str:
         try:
-            return read_case(rows[i], facts, systems, folds=folds, is_shorter=shorter[i])
+            return read_case(rows[i], facts, folds=folds, is_shorter=shorter[i])
         except RefusedError as error:
             return str(error)
 
@@ -133,8 +131,8 @@ def _too_fast(cases: Sequence[ServingCase | str], facts: Facts) -> list[tuple[in
         return []
     asked = [case for i in shares if isinstance(case := cases[i], ServingCase)]
     table = gather_cases(asked, facts)
-    decoding = np.maximum(table.users * np.array(list(shares.values())), np.minimum(table.users, 1.0))
-    least_s = table.least_step_s(np.array([facts.number(path) for path in table.columns.names]), decoding)
+    decoding = np.maximum(table.load.users * np.array(list(shares.values())), np.minimum(table.load.users, 1.0))
+    least_s = table.least_step_s(table.columns.values(facts.number), decoding)
     return [
         (i, _why_too_fast(case, n, least))
         for i, case, n, least in zip(shares, asked, decoding.tolist(), least_s.tolist(), strict=True)
@@ -168,7 +166,7 @@ def _rooms(cases: Sequence[ServingCase | str], facts: Facts) -> list[tuple[int, 
     if not index:
         return []
     table = gather_cases([case for case in cases if isinstance(case, ServingCase)], facts)
-    beside, alone = table.room(np.array([facts.number(path) for path in table.columns.names]))
+    beside, alone = table.room(table.columns.values(facts.number))
     return [(i, Room(float(b), float(a))) for i, b, a in zip(index, beside, alone, strict=True)]
 
 

@@ -18,8 +18,10 @@ from typing import Literal, TypedDict, cast
 from mowich.errors import UserError
 from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_count, cell_text, fits_all, refusal
 from mowich.evidence.row_words import meaning_of
-from mowich.facts.load import shipped_folder
+from mowich.facts import Facts
+from mowich.facts.load import once_for, shipped_folder
 from mowich.files import shipped_yaml
+from mowich.machines.system import System, logical_cores, resolve
 from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.plans.launch_settings import NOTHING_STATED, LaunchSettings
@@ -203,6 +205,18 @@ def find_model(name: str) -> Model:
                     continue
                 raise error
             tried = shorter
+
+
+@once_for(256)
+def find_machine(facts: Facts, name: str, chips: int, lnc: str = "") -> System:
+    """The machine of a row, by the name of its chip and the cores of a device where the row states them. A chip that
+    holds fewer devices than a unit is a part of it. Raises UserError for a chip that is not known, RefusedError for
+    cores that it has not."""
+    system = resolve(facts, facts.resolve_system(name), chips=chips)
+    try:
+        return logical_cores(facts, system, int(float(lnc))) if lnc else system
+    except UserError as error:
+        raise refusal("lnc", lnc, str(error.allowed or "none on this chip")) from error
 
 
 def stack_note(stack: str) -> ServingNote | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from mowich.errors import UserError
 from mowich.evidence.measured_tables import table_form
-from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_number, cell_text, refusal
+from mowich.evidence.row_checks import PublishedRow, RefusedError, cell_number, cell_text
 from mowich.evidence.row_words import meaning_of
 from mowich.evidence.serving_notes import (
     AS_MANY,
@@ -23,6 +23,7 @@ from mowich.evidence.serving_notes import (
     NotedRun,
     compiled_graph,
     engine_of,
+    find_machine,
     find_model,
     first_note,
     notes_of,
@@ -34,10 +35,10 @@ from mowich.evidence.serving_notes import (
 )
 from mowich.evidence.serving_ranks import NOT_TIMED, decode_worker, read_ranks
 from mowich.facts import Facts
-from mowich.machines.system import System, logical_cores, resolve
+from mowich.machines.system import System
 from mowich.models.model import Model
 from mowich.plans.plan import KV, WEIGHTS, KvFormat, ServePlan, one_of
-from mowich.serving.engines import architecture
+from mowich.serving.engines import Served, architecture
 from mowich.software.engine import build_for
 from mowich.software.vendors import of_vendor
 
@@ -48,35 +49,27 @@ lie between 0.72 and 1.01: a closed loop of R rounds that drains at its end hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServingCase:
-    """A row, read. users: requests in flight per rank group; chips: of the worker; mean_length: mean over nominal
-    length; rounds: requests per user; speculates: whether several tokens are verified per step, accept: tokens per
-    step if stated; stack: the row's own word for who serves with which kernels; skip: metrics not to score;
-    decode_only: a decode worker, whose prompts other workers compute; elsewhere_s: seconds that each of its requests is
-    with those (the row's own TTFT, 0 where it states none); memory_share: above 1, sequences that decode by the row's
-    own figures over those that the cache holds by our memory model; drafts, products, norms_apart: as in
-    `serving.engines.Served`; graph: how the graph of a row of Trainium was compiled."""
+class ServingCase(Served):
+    """A row, read: what decides its constants, as far as no facts say it (`serving_cases.gather_cases` adds the rest),
+    its load, and what was measured. users: requests in flight per rank group; chips: of the worker; mean_length: mean
+    over nominal length; rounds: requests per user; stack: the row's own word for who serves with which kernels; skip:
+    metrics not to score; decode_only: a decode worker, whose prompts other workers compute; elsewhere_s: seconds that
+    each of its requests is with those (the row's own TTFT, 0 where it states none); memory_share: above 1, sequences
+    that decode by the row's own figures over those that the cache holds by our memory model; graph: how the graph of a
+    row of Trainium was compiled."""
 
     id: str
     chip: str
     source: str
-    campaign: str
-    engine: str
     version: str
     date: str
-    model: Model
-    arch: str
-    system: System
     chips: int
-    plan: ServePlan
     prompt: float
     output: float
     users: float
     mean_length: float
     rounds: float
     is_static: bool
-    speculates: bool
-    accept: float | None
     cached: float
     stack: str
     measured: Mapping[str, float]
@@ -86,9 +79,6 @@ class ServingCase:
     decode_only: bool = False
     elsewhere_s: float = 0.0
     memory_share: float = 1.0
-    drafts: int = 0
-    products: str = ""
-    norms_apart: bool = False
     graph: CompiledGraph = AS_MANY
 
     @property
@@ -175,17 +165,9 @@ def _load_of(row: PublishedRow) -> _Load:
     return _Load(row=row, lengths=(prompt, output), is_decode_only=is_decode_only, skip=skip, inferred=tuple(inferred))
 
 
-def read_case(
-    row: PublishedRow,
-    facts: Facts,
-    systems: dict[tuple[str, int], System] | None = None,
-    *,
-    folds: bool = True,
-    is_shorter: bool = False,
-) -> ServingCase:
+def read_case(row: PublishedRow, facts: Facts, *, folds: bool = True, is_shorter: bool = False) -> ServingCase:
     """One row by itself; `serving_checks.read_serving_cases` also asks whether it fits and agrees with itself. folds:
-    whether a plan that reads as folded is unfolded; is_shorter: as in
-    `serving_checks.shorter_of_two`. Raises
+    whether a plan that reads as folded is unfolded; is_shorter: as in `serving_checks.shorter_of_two`. Raises
     RefusedError with the reason."""
     load = _load_of(row)
     whole, row, lengths, skip = row, load.row, load.lengths, load.skip
@@ -194,14 +176,14 @@ def read_case(
     try:
         model = find_model(row["model"])
         campaign = first_note(notes_of("campaigns"), row)
-        one = _system(row, 1, facts, systems)
+        one = find_machine(facts, row["chip"], 1, cell_text(row, "lnc"))
         engine = build_for(facts, engine, one.vendor)
     except UserError as error:
         raise RefusedError(error.what) from error
     starts_together = bool(stack and stack.get("batch") == "static")
     ranks = read_ranks(row, one, lengths=lengths, starts_together=starts_together, folds=folds)
     tp, dp, users = ranks.tp, ranks.dp, ranks.users
-    system = _system(row, ranks.chips, facts, systems)
+    system = find_machine(facts, row["chip"], ranks.chips, cell_text(row, "lnc"))
     weights, how_weights = weights_of(row, model, system, facts)
     kv, how_kv = kv_of(row, weights, campaign["campaign"])
     ep = ranks.ep if model.has_experts else 1
@@ -291,21 +273,3 @@ def is_rate_of_decoding(row: PublishedRow, users: float) -> bool:
     if not (tpot and each and chips):
         return False
     return abs(each * chips * tpot / 1e3 / users - 1.0) <= DECODING
-
-
-def _system(row: PublishedRow, chips: int, facts: Facts, known: dict[tuple[str, int], System] | None) -> System:
-    """The machine of a row, by the name of its chip and the cores of a device where the row states them (`lnc`);
-    remembered in `known`. A chip that holds fewer devices than a unit is a part of it."""
-    name, lnc = row["chip"], cell_text(row, "lnc")
-    key = (f"{name} {lnc}", chips)
-    if known is not None and key in known:
-        return known[key]
-    system = resolve(facts, facts.resolve_system(name), chips=chips)
-    if lnc:
-        try:
-            system = logical_cores(facts, system, int(float(lnc)))
-        except UserError as error:
-            raise refusal("lnc", lnc, str(error.allowed or "none on this chip")) from error
-    if known is not None:
-        known[key] = system
-    return system

@@ -8,7 +8,7 @@ reason. Nothing is fitted to the file.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -56,41 +56,42 @@ def shifts_of(cases: Sequence[ServingCase], facts: Facts) -> tuple[dict[str, Flo
 def predict_serving(cases: Sequence[ServingCase], facts: Facts) -> list[list[RowResult]]:
     """The results of each case."""
     table = gather_cases(cases, facts)
-    steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
+    steady = table.steady(table.columns.values(facts.number))
     shift, width = shifts_of(cases, facts)
     tpot, ttft = steady.tpot_s * np.exp(shift["tpot"]), steady.ttft_s * np.exp(shift["ttft"])
     others = _other_caches(cases, facts, steady)
     out = []
     for i, case in enumerate(cases):
-        output = float(table.output[i])
+        output = float(table.load.output[i])
         value = _values(case, float(ttft[i]), float(tpot[i]), output)
         share = float(ttft[i]) / (float(ttft[i]) + (output - 1.0) * float(tpot[i]))
         half = {"tpot_ms": float(width["tpot"][i]), "ttft_ms": float(width["ttft"][i])}
         half["output_tok_s_per_chip"] = math.hypot(share * half["ttft_ms"], (1.0 - share) * half["tpot_ms"])
         first, later = others.get(i, (1.0, 1.0))
         other = _values(case, first * float(ttft[i]), later * float(tpot[i]), output)
+        # ln of each figure with the other format of a guessed cache over this one
         moves = {metric: math.log(other[metric] / value[metric]) for metric in value}
         parts = _parts(steady, i, float(shift["tpot"][i]))
         results = []
         for metric in table_form("serving").metrics:
-            measured = case.measured.get(metric)
+            measured, predicted, move = case.measured.get(metric), value[metric], moves[metric]
             if measured is None:
                 continue
             if metric in case.skip:
-                results.append(_result(case, metric, reason=f"excluded: {case.skip[metric]}"))
+                results.append(_result(case, metric, f"excluded: {case.skip[metric]}"))
                 continue
-            results.append(
-                _result(
-                    case,
-                    metric,
-                    measured=measured,
-                    predicted=value[metric],
-                    half=half[metric],
-                    move=moves[metric],
-                    parts=parts,
-                )
+            found = replace(
+                _result(case, metric),
+                measured=measured,
+                predicted=predicted,
+                low=predicted * math.exp(-math.hypot(half[metric], min(move, 0.0))),
+                high=predicted * math.exp(math.hypot(half[metric], max(move, 0.0))),
+                ratio=predicted / measured if metric.endswith("_ms") else measured / predicted,
+                parts=parts,
+                fits_memory=case.memory_share <= 1.0,
             )
-        out.append(results or [_result(case, "none", reason="the row states no metric that is predicted")])
+            results.append(found)
+        out.append(results or [_result(case, "none", "the row states no metric that is predicted")])
     return out
 
 
@@ -108,7 +109,7 @@ def _other_caches(cases: Sequence[ServingCase], facts: Facts, steady: Steady) ->
         return {}
     other = [replace(cases[i], plan=replace(cases[i].plan, kv=cases[i].other_cache or "bf16")) for i in at]
     table = gather_cases(other, facts)
-    found = table.steady(np.array([facts.number(path) for path in table.columns.names]))
+    found = table.steady(table.columns.values(facts.number))
     first, later = found.ttft_s / steady.ttft_s[at], found.tpot_s / steady.tpot_s[at]
     return dict(zip(at, zip(first.tolist(), later.tolist(), strict=True), strict=True))
 
@@ -119,37 +120,16 @@ def _parts(steady: Steady, i: int, shift: float) -> dict[str, float]:
     return {**parts, "correction": math.expm1(shift) * float(steady.tpot_s[i])}
 
 
-def _result(
-    case: ServingCase,
-    metric: str,
-    *,
-    measured: float | None = None,
-    predicted: float | None = None,
-    half: float = 0.0,
-    move: float = 0.0,
-    parts: Mapping[str, float] | None = None,
-    reason: str | None = None,
-) -> RowResult:
-    """half: ln half-width of its range; move: ln of the figure with the other format of a guessed cache over this
-    one."""
-    ratio = None
-    if measured and predicted:
-        ratio = predicted / measured if metric.endswith("_ms") else measured / predicted
+def _result(case: ServingCase, metric: str, reason: str | None = None) -> RowResult:
+    """What a row is, without figures. reason: why it has none."""
     return RowResult(
         id=case.id,
         reason=reason,
         inferred=case.inferred,
         metric=metric,
-        measured=measured,
-        predicted=predicted,
-        low=None if predicted is None else predicted * math.exp(-math.hypot(half, min(move, 0.0))),
-        high=None if predicted is None else predicted * math.exp(math.hypot(half, max(move, 0.0))),
-        ratio=ratio,
         chip=case.chip,
         source=case.source,
         kind=f"{case.arch} {case.engine}",
         fully_specified=case.fully_specified,
-        parts=parts,
-        fits_memory=None if reason else case.memory_share <= 1.0,
         stack=case.stack,
     )

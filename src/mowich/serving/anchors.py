@@ -556,6 +556,12 @@ ANCHOR_COLUMNS = (
 """Of `anchors.csv`: ln (measured / predicted) of a metric and its noise; source: a number of the lines above."""
 
 
+def anchor_cells(row: Anchor, source: str) -> list[str]:
+    """The cells of a row in `ANCHOR_COLUMNS`, without those of its metrics."""
+    words = (row.one.word(name) for name in CLASS_WORDS)
+    return [row.id, source, row.one.vendor, *words, *(f"{getattr(row.one, name):g}" for name in AMOUNTS)]
+
+
 def anchor_lines(rows: Sequence[Anchor]) -> list[str]:
     """Lines of `anchors.csv` from measured rows and what the constants miss them by; each row's noise anew."""
     found = with_robust_noise(anchors_of(rows))
@@ -567,8 +573,7 @@ def anchor_lines(rows: Sequence[Anchor]) -> list[str]:
         ",".join(ANCHOR_COLUMNS),
     ]
     for i, r in enumerate(rows):
-        cells = [r.id, str(sources[r.source]), r.one.vendor, *(r.one.word(name) for name in CLASS_WORDS)]
-        cells += [f"{getattr(r.one, name):g}" for name in AMOUNTS]
+        cells = anchor_cells(r, str(sources[r.source]))
         for m in METRICS:
             value = float(found.residue[m][i])
             cells += ["", ""] if math.isnan(value) else [f"{value:.4f}", f"{found.noise[m][i]:.4f}"]
@@ -586,11 +591,6 @@ class _Columns(TypedDict):
     logs: Floats
     residue: Mapping[str, Floats]
     noise: Mapping[str, Floats]
-
-
-def read_anchors(lines: Iterable[str]) -> Anchors:
-    """Rows from the lines of their CSV."""
-    return Anchors(kernel=anchor_kernels(), **_columns(lines))
 
 
 def _columns(lines: Iterable[str]) -> _Columns:

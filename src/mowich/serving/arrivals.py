@@ -86,9 +86,7 @@ _CHUNK = 4096
 """Requests that are drawn or read at once."""
 
 
-def read_trace_columns(
-    path: Path, *, limit: int | None = None, speed: float = 1.0, from_first: bool = True
-) -> Iterator[RequestColumns]:
+def read_trace_columns(path: Path, *, limit: int | None = None, speed: float = 1.0) -> Iterator[RequestColumns]:
     """Requests of a trace in order of arrival, times from 0 at the first one, `speed` times as fast as recorded;
     some thousands at a time.
 
@@ -101,7 +99,7 @@ def read_trace_columns(
         start, count = math.nan, 0
         while lines := list(itertools.islice(found, _CHUNK)):
             if not count:
-                start = lines[0].at_s if from_first else 0.0
+                start = lines[0].at_s
             yield _columns(lines, count, start, speed)
             count += len(lines)
         if not count:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.serving.search import MOST_USERS, ServeJob, Worker, _Columns, ladder
-from mowich.serving.steady import max_sequences
 from mowich.serving.waits import Front
 
 
@@ -41,10 +40,10 @@ class Capacity:
 
 def together_capacity(w: Worker, job: ServeJob) -> Capacity:
     """Workers that prefill and decode, at the batch that answers most."""
-    rows, users = _batches(w, job)
+    everyone = _Columns.of(w, job)
+    rows, users = _batches(everyone)
     if not len(rows):
         return _none(w)
-    everyone = _Columns.of(w, job)
     columns = everyone.take(rows)
     ttft, tpot = columns.together(columns.loop(users, everyone.prompts()), users)
     request_s = ttft + (job.output - 1.0) * tpot
@@ -53,10 +52,11 @@ def together_capacity(w: Worker, job: ServeJob) -> Capacity:
 
 def decode_capacity(w: Worker, job: ServeJob) -> Capacity:
     """Workers that only decode."""
-    rows, users = _batches(w, job)
+    everyone = _Columns.of(w, job)
+    rows, users = _batches(everyone)
     if not len(rows):
         return _none(w)
-    tpot = _Columns.of(w, job).take(rows).alone(users)
+    tpot = everyone.take(rows).alone(users)
     request_s = np.maximum(job.output - 1.0, 1.0) * tpot
     return _best(w, rows, users, request_s, tpot <= job.tpot_s, np.full(len(rows), math.nan), tpot)
 
@@ -70,7 +70,7 @@ def prefill_capacity(w: Worker, job: ServeJob) -> Capacity:
     waits = 2.0 * np.maximum((job.ttft_s - front) / service - 1.0, 0.0)  # without a limit endless, always busy
     busy = 1.0 - 1.0 / (1.0 + waits)
     under_way = w.shapes.dp * np.maximum(1.0, w.shapes.pp)
-    room = max_sequences(w.shapes, columns.load(one), w.around, w.capacity_B)
+    room = columns.room()
     return Capacity(
         per_s=np.where(room >= 1.0, busy * under_way / service, 0.0),
         request_s=service,
@@ -82,15 +82,12 @@ def prefill_capacity(w: Worker, job: ServeJob) -> Capacity:
     )
 
 
-def _batches(w: Worker, job: ServeJob) -> tuple[NDArray[np.intp], Floats]:
+def _batches(everyone: _Columns) -> tuple[NDArray[np.intp], Floats]:
     """(plans, users): every plan at a ladder of batches, up to the largest that its memory holds."""
-    everyone = np.arange(len(w.plans))
-    columns = _Columns.of(w, job)
-    room = max_sequences(w.shapes, columns.load(np.ones(len(everyone))), w.around, w.capacity_B)
     steps = ladder(MOST_USERS)
-    rows = np.repeat(everyone, len(steps))
-    users = np.tile(steps, len(everyone))
-    fits = users <= np.minimum(room, MOST_USERS)[rows]
+    rows = np.repeat(everyone.rows, len(steps))
+    users = np.tile(steps, len(everyone.rows))
+    fits = users <= np.minimum(everyone.room(), MOST_USERS)[rows]
     return rows[fits], users[fits]
 
 

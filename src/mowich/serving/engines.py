@@ -320,9 +320,14 @@ class ConstantTable:
             settings={k: v[rows] for k, v in self.settings.items()},
         )
 
+    def values(self, value: Callable[[str], float], others: Mapping[str, float] | None = None) -> Floats:
+        """Constants in the order of `names`: those of `others`, and `value(path)` for the rest."""
+        known = others or {}
+        return np.array([known[name] if name in known else value(name) for name in self.names])
+
     def constants(self, value: Callable[[str], float]) -> tuple[EngineCosts, Engine, Floats, Floats]:
         """(costs, engine, verified tokens, accepted tokens) with `value(path)` for every constant."""
-        return self.assemble(np.array([value(name) for name in self.names]))
+        return self.assemble(self.values(value))
 
     def assemble(self, values: Floats) -> tuple[EngineCosts, Engine, Floats, Floats]:
         """The same from values in the order of `names`: one row for all cases, or a row for each [n, names]."""

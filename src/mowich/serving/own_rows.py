@@ -12,18 +12,34 @@ from collections.abc import Sequence
 
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.serving.anchors import AMOUNTS, ANCHOR_COLUMNS, CLASS_WORDS, METRICS, Anchor, Anchors, Class, anchors_for
+from mowich.serving.anchors import (
+    AMOUNTS,
+    ANCHOR_COLUMNS,
+    CLASS_WORDS,
+    METRICS,
+    Anchor,
+    Anchors,
+    Class,
+    anchor_cells,
+    anchors_for,
+)
 
 OWN_ROWS = "serving.anchors.rows"
 NO_ROWS = "none"
+
+
+def own_rows(facts: Facts) -> list[Anchor]:
+    """The user's own rows. Raises UserError for a line that is not a row."""
+    text = facts.text(OWN_ROWS)
+    return [] if text == NO_ROWS else read_rows(text)
 
 
 def known_anchors(facts: Facts, engine: str) -> Anchors:
     """The measured rows that ship for an engine, with the user's own."""
 
     def make(known: Facts) -> Anchors:
-        text, shipped = known.text(OWN_ROWS), anchors_for(engine)
-        return shipped if text == NO_ROWS else shipped.with_rows(read_rows(text))
+        rows, shipped = own_rows(known), anchors_for(engine)
+        return shipped.with_rows(rows) if rows else shipped
 
     return facts.once(("anchors", engine), make)
 
@@ -34,8 +50,7 @@ def rows_text(rows: Sequence[Anchor]) -> str:
     table = csv.writer(out, lineterminator="\n")
     table.writerow(ANCHOR_COLUMNS)
     for row in rows:
-        cells = [row.id, row.source, row.one.vendor, *(row.one.word(name) for name in CLASS_WORDS)]
-        cells += [f"{getattr(row.one, name):g}" for name in AMOUNTS]
+        cells = anchor_cells(row, row.source)
         for metric in METRICS:
             value, noise = row.residue.get(metric), (row.noise or {}).get(metric)
             cells += ["" if value is None else f"{value:.5f}", "" if noise is None else f"{noise:.4f}"]

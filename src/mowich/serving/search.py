@@ -59,19 +59,26 @@ class ServeJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
+class WorkerColumns:
+    """Workers of plans as columns: their work, the constants of a step and those around it, and the tokens that a step
+    verifies and accepts."""
+
+    shapes: Shapes
+    costs: EngineCosts
+    around: Engine
+    verified: Floats
+    accepted: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker(WorkerColumns):
     """The arrays that a search needs of a set of plans (see `studies.serving.Deployment`). whole: shapes on one device,
     with the caches of each plan; hbm_Bps: of a device; tpot, ttft: what measured rows shift each plan by where its
     workers prefill and decode, at any load; encode_s: of each plan, for the images of a request (None: text alone)."""
 
     plans: tuple[ServePlan, ...]
-    shapes: Shapes
     whole: Shapes
     hbm_Bps: float
-    costs: EngineCosts
-    around: Engine
-    verified: Floats
-    accepted: Floats
     capacity_B: float
     tpot: Loads
     ttft: Loads
@@ -222,6 +229,11 @@ class _Columns:
         """So many users for each rank group, in a closed loop without end."""
         return closed_load(self.job, users, self.verified, self.accepted, self.cached(users), self.encode_s)
 
+    def room(self) -> Floats:
+        """Sequences of a rank group of each plan that its memory holds."""
+        one = self.load(np.ones(len(self.rows)))
+        return max_sequences(self.shapes, one, self.around, self.worker.capacity_B)
+
     @property
     def encode_s(self) -> Floats | float:
         """Seconds of encoding the images of a request; 0 for text alone."""
@@ -308,8 +320,7 @@ def _promising(
 def _batches(everyone: _Columns, most_users: float) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
     """(plans that hold a request, plan of each point, its users): the ladder of each plan, as far as its memory goes,
     and the batch that fills it."""
-    w = everyone.worker
-    room = max_sequences(w.shapes, everyone.load(np.ones(len(w.plans))), w.around, w.capacity_B)
+    room = everyone.room()
     fits = np.nonzero(room >= 1.0)[0]
     steps = ladder(most_users)
     most = np.minimum(room, most_users)

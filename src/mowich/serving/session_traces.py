@@ -72,6 +72,11 @@ class _Reader:
             raise UserError(f"sessions of more than {LOG_LIMIT} requests", where=str(self.path), fix="use a part of it")
         return max(1, token_count(row[name], self.where(line, name), least=least))
 
+    def lengths(self, row: _Row, line: int) -> tuple[int, int]:
+        """(prompt, answer) of a line as Mooncake and those after it name them."""
+        prompt = self.tokens(row, line, "input_length", "input_tokens")
+        return prompt, self.tokens(row, line, "output_length", "output_tokens", least=0)
+
     def seconds(self, row: _Row, line: int, column: str, unit_s: float) -> float | None:
         """A moment or a pause, s; None where it is not there."""
         value = row.get(column)
@@ -286,8 +291,7 @@ def _mooncake(reader: _Reader, lines: TraceLines) -> list[CallSession]:
         if row.get("wait_for") or row.get("dependencies"):
             fix = 'the first line of a graph of requests has "wait_for" or "schema"'
             raise UserError("waits for others", where=reader.where(line), fix=fix)
-        prompt = reader.tokens(row, line, "input_length", "input_tokens")
-        output = reader.tokens(row, line, "output_length", "output_tokens", least=0)
+        prompt, output = reader.lengths(row, line)
         at = reader.first_seconds(row, line, "timestamp", "created_time")
         delay = reader.pause(row, line, 1e-3, "delay", "delay_ms")
         key = row.get("session_id") if row.get("session_id") is not None else ("", line)
@@ -469,8 +473,7 @@ def _graph(
     calls = []
     for name, begin in zip(names, begins, strict=True):
         line, row = nodes[name]
-        prompt = reader.tokens(row, line, "input_length", "input_tokens")
-        output = reader.tokens(row, line, "output_length", "output_tokens", least=0)
+        prompt, output = reader.lengths(row, line)
         ended, asked = (tuple((place[o], s) for o, s, starts in edges[name] if starts == of) for of in (False, True))
         hashes = reader.hashes(row, line, "hash_ids", block, prompt, title if local else None)
         at = max(0.0, begin - start)

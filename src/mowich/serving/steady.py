@@ -165,7 +165,7 @@ def decode_step(
 
 
 @dataclass(frozen=True, slots=True)
-class PromptSteps:
+class PromptSteps(Columns):
     """Steps that carry prompts, columns [n]: n sequences decode beside `tokens` tokens of prompts, of which each prompt
     has `done` of its own in a step (above 1: a step carries several whole prompts); parts: seconds."""
 
@@ -173,10 +173,6 @@ class PromptSteps:
     tokens: Floats
     done: Floats
     parts: dict[str, Floats]
-
-    def take(self, rows: NDArray[np.intp]) -> PromptSteps:
-        """The columns at `rows`."""
-        return PromptSteps(self.n[rows], self.tokens[rows], self.done[rows], pick_parts(self.parts, rows))
 
     def are(self, n: Floats, tokens: Floats, done: Floats) -> NDArray[np.bool_]:
         """Whether these are the same steps [n]."""

@@ -1,11 +1,20 @@
-"""What random arrivals do to a plan, as it stands in its row."""
+"""What random arrivals do to a plan, as it stands in its row, and where each of its times stands in what was played."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mowich.estimate import Estimate
 from mowich.shown import Keyed
+
+PLAYED_TIMES: Mapping[str, tuple[str, str]] = {
+    "ttft_s": ("ttft_s", "mean"),
+    "tpot_s": ("tpot_s", "mean"),
+    "p99_ttft_s": ("ttft_s", "p99"),
+    "p99_tpot_s": ("tpot_s", "p99"),
+}
+"""Time of a deployment -> the time of its traffic, and the mark of that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,6 @@ from mowich.evidence.readers.setup import Setup, check_words
 from mowich.evidence.rows import read_cases
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.facts import Facts
-from mowich.machines.system import System
 from mowich.requests.calibrate import CalibrateRequest
 from mowich.shown import Keyed, Rows, Shown
 
@@ -182,7 +181,7 @@ def calibrate(asked: CalibrateRequest, *, setup: Setup | None = None, tell: _Tel
     names = [reading.file for reading in readings]
     text = overlay_text(fitted, asked.out, names, len(points), facts, rows, found.posterior)
     before, after, held = (np.concatenate([getattr(one, k) for one in choices]) for k in ("before", "after", "held"))
-    written = write_fitted(asked.out, text, fitted, facts)
+    written = write_fitted(asked.out, text, fitted)
     return Calibration(
         files=tuple(_counted(reading, points, refused) for reading in readings),
         rows=Rows(_shown(points, before, after, held)),
@@ -325,11 +324,9 @@ def _serving(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
 
 
 def _collectives(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
-    systems: dict[tuple[str, int, str, bool], System] = {}
-
     def read(record: MeasuredRecord) -> collectives.CollectiveCase | str:
         try:
-            return collectives.read_collective(record.cells, facts, systems)
+            return collectives.read_collective(record.cells, facts)
         except UserError as error:
             error.where = error.where or (None if error.field else record.where)
             raise
@@ -343,8 +340,7 @@ def _kernels(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
 
 
 def _forward(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
-    systems: dict[tuple[str, int], System] = {}
-    cases = (read_forward(_named(record, facts), facts, systems) for record in records)
+    cases = (read_forward(_named(record, facts), facts) for record in records)
     part, refused = _used(records, cases, lambda good: forward_passes.ForwardPredictor(good, facts))
     return part, refused + (part.below if isinstance(part, forward_passes.ForwardPredictor) else [])
 

@@ -119,7 +119,7 @@ def calibrate_log(asked: CalibrateRequest, tell: Callable[[str], None] = lambda 
     ]
     rows = _points(log, len(ids), named[1], seen, is_held)
     text = overlay_text(fitted, asked.out, [str(log)], len(rows), facts)
-    written = write_fitted(asked.out, text, fitted, facts)
+    written = write_fitted(asked.out, text, fitted)
     return Calibration(
         files=(CountedFile(file=str(log), format="log of requests", points=len(ids), refused=0),),
         rows=Rows(rows),

@@ -30,16 +30,11 @@ MAX_TRIED = 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fit(Shown):
-    """fits: None where the range of the memory itself decides. plan, memory_B: the legal plan with the least memory per
-    device; need: its range, and the chance of running out.
-    smallest_chips: None when no count that was tried fits."""
+class FitAnswer(Shown):
+    """Whether something fits on a system. fits: None where the range of the memory itself decides; capacity_B: what a
+    program may use of a device; largest_tried: chips."""
 
     SCHEMA = "mowich/fit@1"
-    KEYS = (
-        "inputs system_id display chips devices_per_chip fits reason plan memory_B memory_capacity_B=capacity_B "
-        "**need binds smallest_chips largest_tried notes"
-    )
 
     inputs: Mapping[str, object]
     system_id: str
@@ -47,19 +42,45 @@ class Fit(Shown):
     chips: int
     devices_per_chip: int
     fits: bool | None
-    plan: Plan | None
-    memory_B: Mapping[str, float]
     capacity_B: float
-    need: MemoryNeed | None
-    smallest_chips: int | None
     largest_tried: int
     reason: str | None = None
+
+
+def largest_part(memory_B: Mapping[str, float]) -> str:
+    """The category that takes the most memory.
+
+    >>> largest_part({"weights": 2.0, "kv": 3.0}), largest_part({})
+    ('kv', 'no legal plan')
+    """
+    return max(memory_B, key=lambda k: memory_B[k]) if memory_B else "no legal plan"
+
+
+def range_decides(low_B: float, high_B: float) -> str:
+    """Why nobody can say whether something fits: the ends of what a device has."""
+    return f"a device has {show_gib(low_B)} to {show_gib(high_B)}: the facts have no one figure"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit(FitAnswer):
+    """plan, memory_B: the legal plan with the least memory per device; need: its range, and the chance of running out;
+    smallest_chips: None when no count that was tried fits."""
+
+    KEYS = (
+        "inputs system_id display chips devices_per_chip fits reason plan memory_B memory_capacity_B=capacity_B "
+        "**need binds smallest_chips largest_tried notes"
+    )
+
+    plan: Plan | None
+    memory_B: Mapping[str, float]
+    need: MemoryNeed | None
+    smallest_chips: int | None
     notes: tuple[str, ...] = field(default_factory=tuple)
 
     @property
     def binds(self) -> str:
         """The category that takes the most memory."""
-        return max(self.memory_B, key=lambda k: self.memory_B[k]) if self.memory_B else "no legal plan"
+        return largest_part(self.memory_B)
 
 
 def least_memory(
@@ -105,7 +126,7 @@ def fit(asked: FitRequest) -> Fit:
         need = float_sum(memory.values())
         fits = True if need <= low else None if need <= high else False
         if fits is None:
-            reason = f"a device has {show_gib(low)} to {show_gib(high)}: the facts have no one figure"
+            reason = range_decides(low, high)
         elif not fits:
             reason = f"{show_gib(need - high)} short"
     except UserError as error:

@@ -21,7 +21,7 @@ from mowich.requests.jobs import PlanRequest
 from mowich.requests.loads import ServeLoad
 from mowich.requests.scenarios import TRAFFIC
 from mowich.serving.search import MOST_USERS
-from mowich.studies.arrivals_row import RandomArrivals
+from mowich.studies.arrivals_row import PLAYED_TIMES, RandomArrivals
 from mowich.studies.rate_scenario import LONGER, SETTLED, Timing, WorkerGroup, scenario_text, sized
 from mowich.studies.serving_plan import ServeRow
 from mowich.studies.traffic import TrafficResult, simulate_traffic
@@ -105,7 +105,8 @@ def random_arrivals(asked: PlanRequest, row: ServeRow) -> RandomArrivals | None:
             raise
         return None
 
-    def seen(steady: Estimate, name: str, mark: str) -> Estimate:
+    def seen(name: str, mark: str) -> Estimate:
+        steady: Estimate = getattr(row, name)
         value: float | None = None if result is None else getattr(result, name)[mark]
         if result is None or not value or not steady.value:
             return unknown_estimate("s", OVERLOADED if result is None else "no request was counted")
@@ -114,10 +115,7 @@ def random_arrivals(asked: PlanRequest, row: ServeRow) -> RandomArrivals | None:
     return RandomArrivals(
         share=ARRIVING,
         requests_per_s=per_s,
-        ttft_s=seen(row.ttft_s, "ttft_s", "mean"),
-        tpot_s=seen(row.tpot_s, "tpot_s", "mean"),
-        p99_ttft_s=seen(row.ttft_s, "ttft_s", "p99"),
-        p99_tpot_s=seen(row.tpot_s, "tpot_s", "p99"),
+        **{time: seen(*at) for time, at in PLAYED_TIMES.items()},
         is_overloaded=result is None,
         command=TRAFFIC.command({"scenario": text, **asked.traffic_options()}),
     )

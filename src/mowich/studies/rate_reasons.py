@@ -12,6 +12,7 @@ from mowich.plans.memory import serving_memory_B
 from mowich.requests.jobs import PlanRequest
 from mowich.requests.loads import ServeLoad
 from mowich.shown import Keyed
+from mowich.studies.arrivals_row import PLAYED_TIMES
 from mowich.studies.rate_search import RateFindings, RateSearch
 from mowich.studies.rate_sides import Side, candidates_of, could_serve, means_asked, side_of
 from mowich.studies.traffic import TrafficResult
@@ -51,8 +52,9 @@ def limits_of(asked: PlanRequest) -> dict[str, float]:
 
 def seen(result: TrafficResult, limit: str) -> float | None:
     """What a traffic shows of a limit."""
-    times = result.ttft_s if "ttft" in limit else result.tpot_s
-    return times["p99" if limit.startswith("p99") else "mean"]
+    time, mark = PLAYED_TIMES[limit]
+    found: float | None = getattr(result, time)[mark]
+    return found
 
 
 def worst_limit(s: RateSearch, result: TrafficResult) -> tuple[str, float, float | None]:

@@ -24,6 +24,7 @@ from mowich.requests.scenarios import TRAFFIC
 from mowich.shown import Rows
 from mowich.software.engine import about_engine, engine_for
 from mowich.software.vendors import unmeasured
+from mowich.studies.arrivals_row import PLAYED_TIMES
 from mowich.studies.rate_reasons import (
     LIMITS,
     Unserved,
@@ -196,12 +197,7 @@ def _row(s: RateSearch, i: int, workers: tuple[int, int], marks: tuple[bool, boo
     draws = s.draws(once.requests, workers) if any(marks) else 1
     result = with_ranges(once, scenario, asked.facts, draws)
     pools = scenario.pools
-    times = {
-        "ttft_s": _estimate(result, "ttft_s", "mean"),
-        "tpot_s": _estimate(result, "tpot_s", "mean"),
-        "p99_ttft_s": _estimate(result, "ttft_s", "p99"),
-        "p99_tpot_s": _estimate(result, "tpot_s", "p99"),
-    }
+    times = {name: _estimate(result, *at) for name, at in PLAYED_TIMES.items()}
     usd_per_s = c.cost(workers, "usd")
     usd = usd_per_s if math.isfinite(usd_per_s) else None
     tokens_per_s = result.tokens_per_s_per_chip * scenario.chips

@@ -23,7 +23,7 @@ from mowich.models.model import Model, Moe
 from mowich.operators.kernels import SIMULATED
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans
-from mowich.plans.shapes import Shapes, shapes
+from mowich.plans.shapes import shapes
 from mowich.requests.passes import check_decodes
 from mowich.serving.anchors import (
     Anchors,
@@ -47,8 +47,9 @@ from mowich.serving.engines import (
     stated_facts,
 )
 from mowich.serving.own_rows import known_anchors
+from mowich.serving.search import WorkerColumns
 from mowich.serving.step import step, total
-from mowich.software.engine import Engine, EngineCosts, newest_release
+from mowich.software.engine import Engine, newest_release
 from mowich.sums import float_sum
 
 BLOCK = 16
@@ -56,7 +57,7 @@ BLOCK = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
+class Deployment(WorkerColumns):
     """Worker plans of one model, machine and engine as columns, with everything that their times depend on. beside_B:
     of each device that an encoder takes (None: there is none); encode_s: of the images of a request [n] (None: they are
     no part of a job)."""
@@ -65,11 +66,6 @@ class Deployment:
     system: System
     engine: str
     plans: tuple[ServePlan, ...]
-    shapes: Shapes
-    costs: EngineCosts
-    around: Engine
-    verified: Floats
-    accepted: Floats
     table: ConstantTable
     has_own: bool
     anchors: Anchors
@@ -314,16 +310,11 @@ def _deploy(facts: Facts, asked: _Asked) -> Deployment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerRows:
+class WorkerRows(WorkerColumns):
     """One worker plan under several sets of facts, a row each [n]. usable_B: memory of a device; encode_s: of the
     images of a request."""
 
     plan: ServePlan
-    shapes: Shapes
-    costs: EngineCosts
-    around: Engine
-    verified: Floats
-    accepted: Floats
     usable_B: Floats
     encode_s: Floats | float = 0.0
 
@@ -361,7 +352,7 @@ def moved_facts(d: Deployment, facts: Facts) -> MovedFacts:
 def worker_rows(d: Deployment) -> tuple[WorkerRows, ...]:
     """The worker plans of a deployment as they are, a row each."""
     usable = np.array([d.system.hbm_usable_B])
-    rows = _by_plan(d.plans, d.shapes, d.costs, d.around, d.verified, d.accepted, usable)
+    rows = _by_plan(d.plans, d, usable)
     if d.encode_s is None:
         return rows
     return tuple(replace(one, encode_s=d.encode_s[i : i + 1]) for i, one in enumerate(rows))
@@ -374,31 +365,24 @@ def _rows(facts: Facts, asked: _Asked, under: Sequence[tuple[Facts, System]]) ->
     costs, around, verified, accepted = table.assemble(np.tile(values, (len(asked.plans), 1)))
     usable = np.array([system.hbm_usable_B for _, system in under])
     work = shapes(asked.model, ServePlans.of(asked.plans))
-    return _by_plan(asked.plans, work, costs, around, verified, accepted, usable)
+    every = WorkerColumns(shapes=work, costs=costs, around=around, verified=verified, accepted=accepted)
+    return _by_plan(asked.plans, every, usable)
 
 
-def _by_plan(
-    plans: Sequence[ServePlan],
-    work: Shapes,
-    costs: EngineCosts,
-    around: Engine,
-    verified: Floats,
-    accepted: Floats,
-    usable_B: Floats,
-) -> tuple[WorkerRows, ...]:
-    """Columns of plans, each under the same sets of facts in turn, apart. work: of each plan; usable_B: of those
-    sets."""
+def _by_plan(plans: Sequence[ServePlan], of: WorkerColumns, usable_B: Floats) -> tuple[WorkerRows, ...]:
+    """Columns of plans, each under the same sets of facts in turn, apart. of: shapes of each plan, and the rest of each
+    plan under each set; usable_B: of those sets."""
     n, out = len(usable_B), []
     for i, plan in enumerate(plans):
         mine, copies = np.arange(i * n, (i + 1) * n), np.full(n, i)
         out.append(
             WorkerRows(
                 plan=plan,
-                shapes=work.take(copies),
-                costs=costs.take(mine),
-                around=around.take(mine),
-                verified=verified[mine],
-                accepted=accepted[mine],
+                shapes=of.shapes.take(copies),
+                costs=of.costs.take(mine),
+                around=of.around.take(mine),
+                verified=of.verified[mine],
+                accepted=of.accepted[mine],
                 usable_B=usable_B,
             )
         )

@@ -23,9 +23,9 @@ from mowich.plans.plan import WEIGHT_B, ServePlan
 from mowich.plans.serving_choices import DEGREES
 from mowich.plans.workers import worker_plans
 from mowich.requests.jobs import FitRequest
-from mowich.shown import Keyed, Shown
+from mowich.shown import Keyed
 from mowich.software.engine import engine_for
-from mowich.studies.fit import MAX_TRIED, counts
+from mowich.studies.fit import MAX_TRIED, FitAnswer, counts, largest_part, range_decides
 from mowich.studies.pools import stated_settings
 from mowich.studies.serving import deploy
 from mowich.studies.serving_plan import LONG_PROMPT, native_weights
@@ -49,33 +49,23 @@ class Held(Keyed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeFit(Shown):
-    """fits: None where the range of the usable memory decides. held: the plan shown (None: none is legal); smallest: by
-    format of the weights, the fewest chips tried that hold one request (None: none of those tried)."""
+class ServeFit(FitAnswer):
+    """held: the plan shown (None: none is legal); smallest: by format of the weights, the fewest chips tried that hold
+    one request (None: none of those tried)."""
 
-    SCHEMA = "mowich/fit@1"
     KEYS = (
         "inputs system_id display engine **told_held chips devices_per_chip fits reason "
         "memory_capacity_B=capacity_B binds smallest_chips largest_tried smallest_by_weights=smallest"
     )
 
-    inputs: Mapping[str, object]
-    system_id: str
-    display: str
     engine: str
-    chips: int
-    devices_per_chip: int
-    fits: bool | None
     held: Held | None
-    capacity_B: float
     smallest: Mapping[str, Held | None]
-    largest_tried: int
-    reason: str | None = None
 
     @property
     def binds(self) -> str:
         """The category that takes the most memory."""
-        return max(self.held.memory_B, key=self.held.memory_B.__getitem__) if self.held else "no legal plan"
+        return largest_part(self.held.memory_B if self.held else {})
 
     @property
     def smallest_chips(self) -> int | None:
@@ -176,12 +166,7 @@ def fit_serving(asked: FitRequest) -> ServeFit:
     elif not fits:
         most = try_on(system.chips, formats[:1], high) if high > low else held
         if most and most.requests:
-            fits, held, capacity, reason = (
-                None,
-                most,
-                high,
-                f"a device has {show_gib(low)} to {show_gib(high)}: the facts have no one figure",
-            )
+            fits, held, capacity, reason = None, most, high, range_decides(low, high)
         else:
             reason = f"one request lacks {show_gib(held.short_B)} per device"
     limit = max(MAX_TRIED, system.chips)

@@ -232,7 +232,7 @@ def solve_serving(
     plans = [p for p in plans if runs is None or runs(p)]
     together, apart = searched_modes(fixed)
     if not plans:
-        return [without_deployment(ask, "no worker plan is legal here (heads, experts, devices)")], [], _nothing()
+        return [without_deployment(ask, _NONE_LEGAL)], [], _nothing()
     d = deploy(model, system, ask.engine, plans, facts, accept=job.accept, images=job.images)
     w = worker(d, job)
     curve = None if job.cached_by is None else _curve(job.cached_by)
@@ -379,17 +379,12 @@ def _row(d: Deployment, f: Found, ask: ServeAsk, got: SearchResult, *, light: bo
     one = d.shapes.take(np.array([f.decode]))
     memory = {k: float(v[0]) for k, v in serving_memory_B(one, d.around_of(f.decode), system.hbm_usable_B).items()}
     shares = {word: float_sum(f.tpot_parts.get(p, 0.0) for p in parts) for word, parts in _BINDS.items()}
-    row = ServeRow(
-        system=ask.name,
-        system_id=system.id,
-        display=system.display,
-        engine=d.engine,
-        chips_requested=system.chips,
+    row = replace(
+        without_deployment(ask, ""),
         chips_used=used,
         chips_idle=system.chips - used,
-        devices_per_chip=system.devices_per_chip,
-        lnc=system.lnc,
         feasible=True,
+        reason=None,
         mode="aggregated" if f.prefill < 0 else "disaggregated",
         prefill=d.plans[f.prefill] if f.prefill >= 0 else plan,
         decode=plan,
@@ -401,7 +396,6 @@ def _row(d: Deployment, f: Found, ask: ServeAsk, got: SearchResult, *, light: bo
         tokens_per_s_per_user=tpot.inverse(1.0, "1/s"),
         **cost,
         memory_B=memory,
-        memory_capacity_B=system.hbm_usable_B,
         binds=max(shares, key=lambda k: shares[k]),
         distance=distance,
         nearest=() if light else nearest,

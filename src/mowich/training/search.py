@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.arrays import Places
+from mowich.arrays import Columns
 from mowich.models.model import Model
 from mowich.plans.enumerate import Space, legal_plans
 from mowich.plans.memory import CATEGORIES, MEMORY_FIELDS, host_memory_B, memory_B
@@ -171,7 +171,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluated:
+class Evaluated(Columns):
     """Plans with what they take: need_B per device, whether it fits, seconds per token [n each]; row: the plan of the
     space that each is, or differs from in a smaller dp."""
 
@@ -180,16 +180,6 @@ class Evaluated:
     need_B: NDArray[np.float64]
     fits: NDArray[np.bool_]
     seconds_per_token: NDArray[np.float64]
-
-    def take(self, index: Places) -> Evaluated:
-        """The plans at these places."""
-        return Evaluated(
-            plans=self.plans.take(index),
-            row=self.row[index],
-            need_B=self.need_B[index],
-            fits=self.fits[index],
-            seconds_per_token=self.seconds_per_token[index],
-        )
 
 
 class Leaders:
@@ -484,11 +474,8 @@ def survey(
     ]
     for found in _contenders(whole, Leaders(whole, 1, within), whole.fits):
         parts.append(found.take(found.plans.dp < plans.dp[found.row]))
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("row", "need_B", "fits", "seconds_per_token")
-    }
-    return Survey(plans=Plans.joined([part.plans for part in parts]), whole=whole, **columns)
+    every = Evaluated.joined(parts)
+    return Survey(whole=whole, **{f.name: getattr(every, f.name) for f in fields(every)})
 
 
 def memory_of_plans(

@@ -13,6 +13,7 @@ from mowich.errors import UserError, unknown
 from mowich.evidence.fitting.moved import uncertain, with_numbers
 from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
 from mowich.facts import Facts
+from mowich.facts.load import once_for
 from mowich.machines.collectives import COLLECTIVE_KINDS, bus_factor, choose
 from mowich.machines.system import System, parse_spec, resolve
 from mowich.machines.topology import on_network, per_chip
@@ -38,11 +39,8 @@ class CollectiveCase:
     time_s: float
 
 
-def read_collective(
-    cells: Mapping[str, str], facts: Facts, systems: dict[tuple[str, int, str, bool], System]
-) -> CollectiveCase | str:
-    """One line as a case, or why it is refused. systems: remembered. Raises UserError for a system, a network or a
-    collective that is not known."""
+def read_collective(cells: Mapping[str, str], facts: Facts) -> CollectiveCase | str:
+    """One line as a case, or why it is refused. Raises UserError for a system or a network that is not known."""
     kind, network, spec = cells["kind"].replace("_", "-"), cells.get("network", ""), cells["system"]
     if kind not in COLLECTIVE_KINDS:
         return unknown("collective", kind, COLLECTIVE_KINDS).line()
@@ -55,15 +53,13 @@ def read_collective(
         return f"{data_B:g} B in {time_s * 1e6:g} us: nothing was measured"
     if float(cells.get("wrong") or 0) > 0:
         return f"{cells['wrong']} results are wrong"
-    key = (spec, ranks, network, whole)
-    if key not in systems:
-        systems[key] = _system(spec, ranks, network, facts, whole=whole)
-    system = systems[key]
+    system = _system(facts, spec, ranks, network, whole=whole)
     said = _contradiction(cells, kind, ranks, data_B, time_s, system)
     return said or CollectiveCase(system=system, network=network, kind=kind, ranks=ranks, data_B=data_B, time_s=time_s)
 
 
-def _system(spec: str, ranks: int, network: str, facts: Facts, *, whole: bool) -> System:
+@once_for(256)
+def _system(facts: Facts, spec: str, ranks: int, network: str, *, whole: bool) -> System:
     name, _, size = parse_spec(spec)
     one = resolve(facts, name, chips=1)
     chips = ranks if whole else -(-ranks // one.devices_per_chip)
@@ -148,7 +144,6 @@ def _point(where: str, case: CollectiveCase) -> MeasuredPoint:
         what=f"{machine}, {case.data_B:g} B",
         metric="time_us",
         measured=case.time_s * 1e6,
-        is_rate=False,
         machine=machine,
         setting=f"{machine}, {case.data_B:g} B",
     )

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from mowich.arrays import Floats
+from mowich.evidence.fitting.moved import has_range
 from mowich.evidence.fitting.points import ConstantValues, MeasuredPoint, numerical_slopes
 from mowich.evidence.forward_passes import (
     BOOKED_ELSEWHERE,
@@ -62,7 +63,7 @@ class ForwardPredictor:
 
         known = [(where, stated(case)) for where, case in cases]
         columns = Forwards.of([case for _, case in known])
-        values = np.array([facts.number(path) for path in columns.columns.names])
+        values = columns.columns.values(facts.number)
         measured = np.array([case.measured_s for _, case in known])
         fits = measured >= LEAST_OF_FLOOR * columns.floor_s(values)
         self.below = [RefusedRecord(where=known[i][0], reason=BOOKED_ELSEWHERE) for i in np.flatnonzero(~fits)]
@@ -72,19 +73,16 @@ class ForwardPredictor:
         if not known:
             return
         self.columns = Forwards.of(self.cases)
-        self.names = self.columns.columns.names
-        self.known = np.array([facts.number(path) for path in self.names])
         self.measured = np.log(measured[fits])
         self.is_prompt = np.array([case.kind == "prompt" for case in self.cases])
-        self.paths = tuple(path for path in self.names if path.startswith(f"{PROFILES}.") and _has_range(facts, path))
+        self.paths = tuple(
+            path
+            for path in self.columns.columns.names
+            if path.startswith(f"{PROFILES}.") and has_range(facts.fact(path))
+        )
 
     def errors(self, values: ConstantValues) -> Floats:
-        return self._errors(self._constants(values))
-
-    def _constants(self, values: ConstantValues) -> Floats:
-        return np.array([values.get(name, own) for name, own in zip(self.names, self.known, strict=True)])
-
-    def _errors(self, constants: Floats) -> Floats:
+        constants = self.columns.columns.values(self.facts.number, values)
         return np.asarray(np.log(self.columns.seconds(constants)) - self.measured)
 
     def rows_of(self, values: ConstantValues) -> dict[int, Anchor]:
@@ -124,11 +122,6 @@ class ForwardPredictor:
         return r, J
 
 
-def _has_range(facts: Facts, path: str) -> bool:
-    fact = facts.fact(path)
-    return fact.low is not None and fact.high is not None
-
-
 def _point(where: str, case: ForwardCase) -> MeasuredPoint:
     served = case.served
     machine = f"{served.model.name}, {served.system.id}, {served.engine}, {served.plan}"
@@ -138,7 +131,6 @@ def _point(where: str, case: ForwardCase) -> MeasuredPoint:
         what=f"{served.model.name} on {served.system.id}:{case.chips}, {served.plan}, {case.what}",
         metric=FORWARD_METRIC,
         measured=case.measured_s * 1e3,
-        is_rate=False,
         machine=machine,
         setting=f"{machine}, {case.what}",
     )

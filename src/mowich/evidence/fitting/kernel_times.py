@@ -92,13 +92,7 @@ class KernelPredictor:
 
 
 def _point(where: str, case: KernelCase) -> MeasuredPoint:
+    what, metric = f"{case.kernel} on {case.target}", "total_time_s"
     return MeasuredPoint(
-        where=where,
-        kind="kernel",
-        what=f"{case.kernel} on {case.target}",
-        metric="total_time_s",
-        measured=case.time_s,
-        is_rate=False,
-        machine=f"{case.kernel} on {case.target}",
-        setting=f"{case.kernel} on {case.target}",
+        where=where, kind="kernel", what=what, metric=metric, measured=case.time_s, machine=what, setting=what
     )

@@ -210,7 +210,7 @@ def _written(value: float, unit: str) -> str:
     return _Number(f"{value:.6g}") if is_plain_number(unit) else write_value(value, unit)
 
 
-def write_fitted(path: Path | None, text: str, fitted: Sequence[FittedFact], facts: Facts) -> str:
+def write_fitted(path: Path | None, text: str, fitted: Sequence[FittedFact]) -> str:
     """Write the overlay where a file is asked for and there is one, and read it back like `--facts`. Returns the file,
     "" for none. Raises UserError where it cannot be written."""
     if path is None or not text:

@@ -26,7 +26,7 @@ class MeasuredPoint:
     what: str
     metric: str
     measured: float
-    is_rate: bool
+    is_rate: bool = False
     machine: str
     setting: str
 

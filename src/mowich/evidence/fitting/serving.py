@@ -66,8 +66,6 @@ class ServingPredictor:
         """cases: (place, case)."""
         self.cases = [case for _, case in cases]
         self.table = gather_cases(self.cases, facts)
-        self.names = self.table.columns.names
-        self.known = np.array([facts.number(path) for path in self.names])
         shift, _ = shifts_of(self.cases, facts)
         self.shift = {metric: shift[metric.removesuffix("_ms")] for metric in _LATENCIES}
         self.classes = [class_of(case) for case in self.cases]
@@ -86,7 +84,7 @@ class ServingPredictor:
         self.measured = np.log([self.cases[i].measured[m] for i, m in rows])
         self.paths = tuple(
             path
-            for path in self.names
+            for path in self.table.columns.names
             if SHARED_FACT not in path
             and not path.rsplit(".", 1)[1].startswith(_GIVEN)
             and ".lockstep" not in path
@@ -94,7 +92,7 @@ class ServingPredictor:
         )
 
     def _constants(self, values: ConstantValues) -> Floats:
-        return np.array([values.get(name, own) for name, own in zip(self.names, self.known, strict=True)])
+        return self.table.columns.values(self.facts.number, values)
 
     def errors(self, values: ConstantValues) -> Floats:
         return self._errors(self._constants(values))
@@ -136,7 +134,7 @@ class ServingPredictor:
         for k, (i, metric) in enumerate(self.rows):
             if metric == _RATE:
                 case = self.cases[i]
-                tokens = float(self.table.output[i])
+                tokens = float(self.table.load.output[i])
                 request_s = float(ttft[i]) + (tokens - 1.0) * float(tpot[i])
                 out[k] = self.measured[k] - math.log(case.users * case.plan.dp * tokens / request_s / case.chips)
             else:

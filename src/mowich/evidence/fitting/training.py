@@ -11,7 +11,7 @@ from mowich.arrays import Floats
 from mowich.evidence.fitting.moved import MovedNumbers, uncertain, with_numbers
 from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
 from mowich.evidence.measured_tables import is_time, table_form
-from mowich.evidence.row_checks import PublishedRow
+from mowich.evidence.row_checks import PublishedRow, cell_number
 from mowich.evidence.row_rules import stated_flop_per_token
 from mowich.evidence.rows import Case
 from mowich.facts import Facts
@@ -62,11 +62,6 @@ def contradiction(case: Case, row: PublishedRow) -> str:
     MFU = FLOP of the model in a step / (step time x published peak x devices) is at most 1; tokens in a step = rate x
     step time; FLOP/s over tokens/s is the FLOP of a token.
     """
-
-    def number(column: str) -> float | None:
-        text = row.get(column) or ""
-        return float(text) if text else None
-
     job, system = case.job, case.system
     tokens = job.tokens_per_step
     peak = system.peak_flops.get(case.plan.precision) or system.peak_flops["bf16"]
@@ -77,21 +72,21 @@ def contradiction(case: Case, row: PublishedRow) -> str:
             f"{case.metric}: '{case.measured:g}' would be an MFU of {mfu:.0%} of the published {case.plan.precision}"
             f" peak of {system.chips} x {case.chip}: wrong units, chips or batch"
         )
-    each, total, step_s = number("tokens_per_s_per_chip"), number("tokens_per_s_total"), number("step_time_s")
+    stated = ("tokens_per_s_per_chip", "tokens_per_s_total", "step_time_s", "tflops_per_chip")
+    each, total, step_s, tflops = (cell_number(row, column) for column in stated)
     rate = total or (each * system.chips if each else None)
     if rate and step_s and abs(rate * step_s / tokens - 1.0) > _AGREE:
         return (
             f"step_time_s: '{step_s:g}' x {rate:g} tokens/s is {rate * step_s:.4g} tokens, and a step has {tokens:.4g}:"
             " wrong units or batch"
         )
-    tflops = number("tflops_per_chip")
     if tflops and not is_frozen:
         flop = tflops * 1e12 / (tokens / case.measured_step_s / system.chips)
-        stated = stated_flop_per_token(row, case.model, job.seq)
-        if not 1.0 / FLOP_AGREE <= flop / stated <= FLOP_AGREE:
+        own = stated_flop_per_token(row, case.model, job.seq)
+        if not 1.0 / FLOP_AGREE <= flop / own <= FLOP_AGREE:
             return (
                 f"tflops_per_chip: '{tflops:g}' over the tokens per second is {flop:.3g} FLOP a token, and"
-                f" {case.model.name} has {stated:.3g}: another model, or wrong units"
+                f" {case.model.name} has {own:.3g}: another model, or wrong units"
             )
     return ""
 

@@ -17,8 +17,7 @@ from mowich.evidence.readers.bench import (
     BenchResult,
     check_latencies,
     json_figure,
-    looks_like_json,
-    read_objects,
+    json_format,
     users_kept,
     without_rate,
 )
@@ -131,11 +130,6 @@ def _result(data: BenchResult, where: str) -> BenchCells:
     return _cells(metrics, config if isinstance(config, dict) else {}, where)
 
 
-def read_aiperf(file: str, text: str) -> Reading:
-    """Runs that `aiperf profile` or `genai-perf profile` exported as JSON."""
-    return read_objects(file, text, _NAME, _KEYS, _result)
-
-
 _HEADER = re.compile(r"^Metric,avg,min,max,")
 _UNIT = re.compile(r"^(?P<name>.*?)(?: \((?P<unit>[^()]+)\))?$")
 
@@ -180,7 +174,8 @@ def read_aiperf_csv(file: str, text: str) -> Reading:
     return read_each(file, AIPERF_CSV.name, "serving", [(file, metrics)], lambda found, where: _cells(found, {}, where))
 
 
-AIPERF = FileFormat(name="aiperf", says="JSON of AIPerf or GenAI-Perf", looks=looks_like_json(*_KEYS), read=read_aiperf)
+AIPERF = json_format("aiperf", "JSON of AIPerf or GenAI-Perf", _NAME, _KEYS, _result)
+"""Runs that `aiperf profile` or `genai-perf profile` exported."""
 AIPERF_CSV = FileFormat(
     name="aiperf-csv",
     says="CSV of AIPerf or GenAI-Perf",

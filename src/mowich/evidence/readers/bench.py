@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from mowich.errors import UserError
 from mowich.evidence.readers.record import FileFormat, Reading, cell, not_of_format, read_each
@@ -114,10 +115,7 @@ tpot: mean of the gaps of one request."""
 
 def _online(data: BenchResult, where: str, engine: str) -> BenchCells:
     """A run of vllm bench serve or of SGLang's bench_serving, which use the same names."""
-
-    def of(*names: str) -> float | None:
-        return json_figure(data, where, *names)
-
+    of = partial(json_figure, data, where)
     done, prompts, outputs = of("completed"), of("total_input_tokens"), of("total_output_tokens")
     seconds, rate, out_rate = of("duration"), of("request_throughput"), of("output_throughput")
     if not done or not prompts or not outputs:
@@ -176,27 +174,29 @@ def check_latencies(ttft: float | None, tpot: float | None, whole: float | None,
             )
 
 
-def looks_like_json(*keys: str) -> Callable[[str], bool]:
-    """Whether a text is JSON that names some keys."""
-    return lambda text: text.lstrip()[:1] in ("{", "[") and all(f'"{key}"' in text for key in keys)
-
-
-def read_objects(
-    file: str, text: str, name: str, keys: tuple[str, ...], one: Callable[[BenchResult, str], BenchCells]
-) -> Reading:
-    """The results of a file of JSON. keys: what each result has; one: its cells. Raises UserError for a file without
-    results, and for one that is of another program."""
-    found = _objects(file, text)
-    if not found:
-        raise not_of_format(name, file, f"objects with {', '.join(keys)}")
+def json_format(
+    name: str, says: str, program: str, keys: tuple[str, ...], one: Callable[[BenchResult, str], BenchCells]
+) -> FileFormat:
+    """The format of a program that writes its results as JSON. keys: what each result has, by which it is told; one:
+    the cells of a result, from its JSON and its place. Reading raises UserError for a file without results, and for one
+    that is of another program."""
 
     def cells(data: BenchResult, where: str) -> BenchCells:
         missing = [key for key in keys if key not in data]
         if missing:
-            raise UserError(f"not a result of {name}: no {missing[0]}", where=where, allowed=", ".join(keys))
+            raise UserError(f"not a result of {program}: no {missing[0]}", where=where, allowed=", ".join(keys))
         return one(data, where)
 
-    return read_each(file, name, "serving", found, cells)
+    def looks(text: str) -> bool:
+        return text.lstrip()[:1] in ("{", "[") and all(f'"{key}"' in text for key in keys)
+
+    def read(file: str, text: str) -> Reading:
+        found = _objects(file, text)
+        if not found:
+            raise not_of_format(program, file, f"objects with {', '.join(keys)}")
+        return read_each(file, program, "serving", found, cells)
+
+    return FileFormat(name=name, says=says, looks=looks, read=read)
 
 
 _VLLM = ("completed", "total_input_tokens", "total_output_tokens", "mean_ttft_ms", "mean_tpot_ms")
@@ -209,22 +209,6 @@ def bench_cells(data: BenchResult, where: str) -> BenchCells:
     return _online(data, where, "vllm")
 
 
-def read_vllm(file: str, text: str) -> Reading:
-    """Runs that `vllm bench serve --save-result` wrote."""
-    return read_objects(file, text, "vllm bench", _VLLM, lambda data, where: _online(data, where, ""))
-
-
-def read_sglang(file: str, text: str) -> Reading:
-    """Runs that `sglang.bench_serving --output-file` wrote."""
-    return read_objects(
-        file,
-        text,
-        "sglang bench_serving",
-        _SGLANG,
-        lambda data, where: _online(data, where, _engine(_text(data, "backend")) or "sglang"),
-    )
-
-
 _INFERENCEX = ("hw", "conc", "isl", "osl", "framework")
 
 
@@ -234,10 +218,7 @@ def _ms(seconds: float | None) -> float | None:
 
 def _inferencex(data: BenchResult, where: str) -> BenchCells:
     """One aggregated result: latencies in seconds, throughput per GPU."""
-
-    def of(*names: str) -> float | None:
-        return json_figure(data, where, *names)
-
+    of = partial(json_figure, data, where)
     if str(data.get("disagg", "false")).casefold() == "true":
         raise RefusedError("disaggregated: workers of prefill and decode are not one plan")
     ttft, tpot, whole = of("mean_ttft", "median_ttft"), of("mean_tpot", "median_tpot"), of("mean_e2el", "median_e2el")
@@ -270,21 +251,13 @@ def _inferencex(data: BenchResult, where: str) -> BenchCells:
     }
 
 
-def read_inferencex(file: str, text: str) -> Reading:
-    """Aggregated results of InferenceX (InferenceMAX), one object or a list."""
-    return read_objects(file, text, "InferenceX", _INFERENCEX, _inferencex)
-
-
 _LLMPERF = ("num_concurrent_requests", "mean_output_tokens", "results_ttft_s_mean")
 
 
 def _llmperf(data: BenchResult, where: str) -> BenchCells:
     """A summary of llmperf. Its inter-token latency counts the first token too, so the time per output token comes from
     the whole request."""
-
-    def of(*names: str) -> float | None:
-        return json_figure(data, where, *names)
-
+    of = partial(json_figure, data, where)
     outputs = of("results_number_output_tokens_mean", "mean_output_tokens") or 0.0
     prompts = of("results_number_input_tokens_mean", "mean_input_tokens")
     ttft, each = of("results_ttft_s_mean"), of("results_inter_token_latency_s_mean")
@@ -316,16 +289,18 @@ def _llmperf(data: BenchResult, where: str) -> BenchCells:
     }
 
 
-def read_llmperf(file: str, text: str) -> Reading:
-    """A summary of llmperf's token benchmark."""
-    return read_objects(file, text, "llmperf", _LLMPERF, _llmperf)
-
-
-VLLM = FileFormat(name="vllm", says="JSON of vllm bench serve", looks=looks_like_json(*_VLLM), read=read_vllm)
-SGLANG = FileFormat(
-    name="sglang", says="JSON of sglang.bench_serving", looks=looks_like_json(*_SGLANG), read=read_sglang
+VLLM = json_format(
+    "vllm", "JSON of vllm bench serve", "vllm bench", _VLLM, lambda data, where: _online(data, where, "")
 )
-INFERENCEX = FileFormat(
-    name="inferencex", says="results of InferenceX", looks=looks_like_json(*_INFERENCEX), read=read_inferencex
+"""What `vllm bench serve --save-result` wrote."""
+SGLANG = json_format(
+    "sglang",
+    "JSON of sglang.bench_serving",
+    "sglang bench_serving",
+    _SGLANG,
+    lambda data, where: _online(data, where, _engine(_text(data, "backend")) or "sglang"),
 )
-LLMPERF = FileFormat(name="llmperf", says="a summary of llmperf", looks=looks_like_json(*_LLMPERF), read=read_llmperf)
+"""What `sglang.bench_serving --output-file` wrote."""
+INFERENCEX = json_format("inferencex", "results of InferenceX", "InferenceX", _INFERENCEX, _inferencex)
+"""Aggregated results of InferenceX (InferenceMAX), one object or a list."""
+LLMPERF = json_format("llmperf", "a summary of llmperf", "llmperf", _LLMPERF, _llmperf)

@@ -56,22 +56,26 @@ _Steps = Sequence[tuple[int, re.Match[str]]]
 """(number, match) of lines of steps."""
 
 
-def _run(
-    file: str,
-    text: str,
+def _log_format(
+    program: str,
+    holds: str,
     pattern: re.Pattern[str],
-    kind: FileFormat,
-    says: tuple[str, str],
+    looks: Callable[[str], bool],
     cells: Callable[[str, str, _Steps], Mapping[str, str]],
-) -> Reading:
-    """One run. pattern: of the line of a step; says: (program, what its log would hold); cells: of the file, its text
-    and the steps after the warm-up."""
-    found = [(number, m) for number, line in log_lines(text) if (m := pattern.search(line))]
-    if not found:
-        raise not_of_format(says[0], file, says[1])
-    settled = found[max(1, len(found) // _WARM_UP) if len(found) > 1 else 0 :]
-    where = f"{file}:{settled[-1][0]}"
-    return read_each(file, kind.name, "training", [(where, settled)], lambda steps, _: cells(file, text, steps))
+) -> FileFormat:
+    """The format of the log of a program, named by its first word. holds: what its log would hold; pattern: of the line
+    of a step; cells: of one run, from the file, its text and the steps after the warm-up."""
+    name = program.partition("-")[0].casefold()
+
+    def read(file: str, text: str) -> Reading:
+        found = [(number, m) for number, line in log_lines(text) if (m := pattern.search(line))]
+        if not found:
+            raise not_of_format(program, file, holds)
+        settled = found[max(1, len(found) // _WARM_UP) if len(found) > 1 else 0 :]
+        where = f"{file}:{settled[-1][0]}"
+        return read_each(file, name, "training", [(where, settled)], lambda steps, _: cells(file, text, steps))
+
+    return FileFormat(name=name, says=f"a log of {program}", looks=looks, read=read)
 
 
 def _middle(found: _Steps, group: str, file: str) -> float | None:
@@ -118,14 +122,9 @@ def _titan_plan(text: str) -> dict[str, str]:
     return out
 
 
-def read_torchtitan(file: str, text: str) -> Reading:
+def _titan_cells(file: str, text: str, found: _Steps) -> dict[str, str]:
     """One run: its tokens per second and device, with the plan that its log states. On Trainium a device is a logical
     core, so rates become those of a chip where the system is known."""
-    says = "torchtitan", "lines with step: ... tps: ... as torchtitan logs them"
-    return _run(file, text, _TITAN, TORCHTITAN, says, _titan_cells)
-
-
-def _titan_cells(file: str, text: str, found: _Steps) -> dict[str, str]:
     tps, tflops, mfu = (_middle(found, group, file) for group in ("tps", "tflops", "mfu"))
     if mfu is not None and mfu > 100.0:
         raise RefusedError(f"an MFU of {mfu:g}% is above 100%: another chip's peak, or wrong units")
@@ -156,13 +155,8 @@ _MEGATRON_ARGUMENTS: Mapping[str, str] = {
 """Argument of Megatron-LM -> column."""
 
 
-def read_megatron(file: str, text: str) -> Reading:
-    """One run: its seconds per iteration, with the plan that its list of arguments states."""
-    says = "Megatron-LM", "lines with 'elapsed time per iteration (ms)' as Megatron-LM logs them"
-    return _run(file, text, _MEGATRON, MEGATRON, says, _megatron_cells)
-
-
 def _megatron_cells(file: str, text: str, found: _Steps) -> dict[str, str]:
+    """One run: its seconds per iteration, with the plan that its list of arguments states."""
     ms = _middle(found, "ms", file)
     if not ms:
         raise RefusedError("an iteration took no time")
@@ -195,14 +189,8 @@ def _megatron_cells(file: str, text: str, found: _Steps) -> dict[str, str]:
     return cells
 
 
-def read_maxtext(file: str, text: str) -> Reading:
-    """One run: its seconds per step, or its tokens per second and device, with the plan that its parameters state."""
-    return _run(
-        file, text, _MAXTEXT, MAXTEXT, ("MaxText", "lines with 'completed step: N, seconds: ...'"), _maxtext_cells
-    )
-
-
 def _maxtext_cells(file: str, text: str, found: _Steps) -> dict[str, str]:
+    """One run: its seconds per step, or its tokens per second and device, with the plan that its parameters state."""
     seconds, tps, said = _middle(found, "s", file), _middle(found, "tps", file), _words(text, _PARAMETER)
     if not seconds:
         raise RefusedError("a step took no time")
@@ -246,18 +234,24 @@ def _product(said: Mapping[str, str], what: str) -> float | None:
     )
 
 
-TORCHTITAN = FileFormat(
-    name="torchtitan",
-    says="a log of torchtitan",
-    looks=lambda text: any(_TITAN.search(line) for _, line in log_lines(text)),
-    read=read_torchtitan,
+TORCHTITAN = _log_format(
+    "torchtitan",
+    "lines with step: ... tps: ... as torchtitan logs them",
+    _TITAN,
+    lambda text: any(_TITAN.search(line) for _, line in log_lines(text)),
+    _titan_cells,
 )
-MEGATRON = FileFormat(
-    name="megatron",
-    says="a log of Megatron-LM",
-    looks=lambda text: bool(_MEGATRON.search(text)),
-    read=read_megatron,
+MEGATRON = _log_format(
+    "Megatron-LM",
+    "lines with 'elapsed time per iteration (ms)' as Megatron-LM logs them",
+    _MEGATRON,
+    lambda text: bool(_MEGATRON.search(text)),
+    _megatron_cells,
 )
-MAXTEXT = FileFormat(
-    name="maxtext", says="a log of MaxText", looks=lambda text: bool(_MAXTEXT.search(text)), read=read_maxtext
+MAXTEXT = _log_format(
+    "MaxText",
+    "lines with 'completed step: N, seconds: ...'",
+    _MAXTEXT,
+    lambda text: bool(_MAXTEXT.search(text)),
+    _maxtext_cells,
 )

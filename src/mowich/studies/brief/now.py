@@ -430,9 +430,6 @@ def _survival(way: str) -> str:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-_MARGIN = "Amazon pays the cost and not the price; who rents pays its margin too."
-
-
 def price_section(known: Known) -> Section:
     """At which price a token costs the same as on the cheapest rival."""
     row, cost = known.trained(AT, SUBJECT), {s: known.price(s) for s in known.systems}

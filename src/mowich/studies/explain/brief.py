@@ -11,7 +11,7 @@ import re
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.shown import Result
-from mowich.studies.explain.source import Numbers, Source
+from mowich.studies.explain.source import Source
 from mowich.studies.explain.tree import ResultPath
 
 
@@ -26,9 +26,6 @@ def brief_section(result: Result, at: ResultPath, row: Result, facts: Facts) -> 
         of_line = f"{row['job']}.{row['model']}.{row['rival']}"
         names = {f"{kept}{what}": f"{kind}.{of_line}.{what}" for kept, kind in _KINDS for what in ("speed", "dollar")}
         found = {(key,): named[name] for key, name in names.items() if name in named}
-
-    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        return {}
 
     def terms(name: ResultPath, notes: Notes) -> None:
         number = found.get(name)
@@ -51,7 +48,6 @@ def brief_section(result: Result, at: ResultPath, row: Result, facts: Facts) -> 
             figures |= {f"{name}_{i}": value for name, value in number["symbols"].items()}
     return Source(
         at=at,
-        numbers=numbers,
         terms=terms,
         symbols=lambda known: figures,
         formulas=formulas,

@@ -37,16 +37,8 @@ def place_of(result: Result, path: ResultPath) -> ResultPath | None:
         return () if path[0] in FIRST_ROW and result["rows"] else None
     if schema == "mowich/fit@1":
         return path[:2] if path[0] == "smallest_by_weights" else ()
-    listed = (
-        "rows",
-        "plans",
-        "pareto",
-        "front",
-        "claims",
-        "memory",
-        *(["table"] if schema == "mowich/brief@1" else []),
-    )
-    if path[0] in listed and len(path) > 1:
+    listed = ("rows", "plans", "pareto", "front", "claims", "memory")
+    if (path[0] in listed or (path[0] == "table" and schema == "mowich/brief@1")) and len(path) > 1:
         return path[:2]
     return None
 
@@ -88,9 +80,6 @@ def make_source(
     }
     if schema in whole:
         return whole[schema](result, facts)
-    made = {
-        "mowich/brief@1": brief.brief_section,
-    }
-    if schema in made:
-        return made[schema](result, place, row, facts)
+    if schema == "mowich/brief@1":
+        return brief.brief_section(result, place, row, facts)
     return rooms.room_row(result, place, row, facts, lambda: model(None))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from mowich.economics import energy, money
+from mowich.economics import money
 from mowich.estimate import Notes, Term
 from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.plans.forward import ForwardPlan
 from mowich.shown import Result
-from mowich.studies.explain.source import Numbers, Source
+from mowich.studies.explain.source import Numbers, Source, note_costs
 from mowich.studies.explain.tree import ResultPath, flat_numbers
 from mowich.studies.forward import assess_forward, forward_laws, forward_platform
 from mowich.studies.forward_answer import forward_job_of
@@ -60,11 +60,7 @@ class _Row:
 
     def record(self, name: ResultPath, known: Facts, notes: Notes) -> None:
         """Record the price and the power behind a number."""
-        system_id = str(self.row["system_id"])
-        if name[0] == "usd_per_item":
-            money.price(known, system_id, term=str(self.inputs["price_term"]), notes=notes)
-        elif name[0] == "J_per_item":
-            energy.drawn_power(known, system_id, notes=notes)
+        note_costs(name, [str(self.row["system_id"])], str(self.inputs["price_term"]), known, notes)
 
     def symbols(self, known: Facts) -> dict[str, float]:
         """What formulas read: the price of a chip."""

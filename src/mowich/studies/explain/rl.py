@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path as File
 
-from mowich.economics import energy, money
+from mowich.economics import money
 from mowich.estimate import Notes, Term
 from mowich.facts import Facts
 from mowich.facts.moves import noted
@@ -20,14 +20,13 @@ from mowich.requests.schema import QuestionSource
 from mowich.rl.trainer import packed_job
 from mowich.scenario import is_inline
 from mowich.shown import Result
-from mowich.studies.explain.serving import part_terms, record_decode
-from mowich.studies.explain.source import Numbers, Source
+from mowich.studies.explain.serving import one_step_terms
+from mowich.studies.explain.source import Numbers, Source, note_costs
 from mowich.studies.explain.training import record_step
 from mowich.studies.explain.tree import ResultPath, flat_numbers
 from mowich.studies.rl import assess, rollout_plans, sync_of, trainer_platform
 from mowich.studies.rl_row import RlAsk
 from mowich.studies.rl_scenario import ask_of
-from mowich.studies.serving import moved_facts
 from mowich.sums import float_sum
 from mowich.training.sensitivity import noted_on
 from mowich.training.step import predict_step
@@ -130,12 +129,9 @@ class _Run:
             return notes.terms
         context = job.prompt + 0.5 * job.lengths.mean
         n = max(1.0, min(float(side.most), job.rolled / side.workers, side.room_tokens / context) / plan.dp)
-        moved = moved_facts(found.deployment, self.facts)
-        made = Notes(moved.moved)
-        parts = {k: float(v[0]) for k, v in record_decode(moved.plans[0], n, context, made).items()}
-        part_terms(parts, made.with_facts(), notes)
+        seconds = one_step_terms(found.deployment, self.facts, n, context, notes)
         words = f"sum of its parts, here of {n:.3g} sequences of {context:.4g} tokens; the run evaluates it for all"
-        return _summed("worker_step", float_sum(parts.values()), words, notes.terms)
+        return _summed("worker_step", seconds, words, notes.terms)
 
     @cached_property
     def trainer(self) -> Mapping[str, Term]:
@@ -184,11 +180,8 @@ class _Run:
     def record(self, name: ResultPath, known: Facts, notes: Notes) -> None:
         """Record prices and power of the chips of both sides."""
         ask = self.now
-        for system in dict.fromkeys(filter(None, (ask.rollouts.system_id, ask.trainer.system_id, ask.judge_id))):
-            if name[0] == "usd_per_mtok":
-                money.price(known, system, term=ask.term, notes=notes)
-            elif name[0] == "J_per_token":
-                energy.drawn_power(known, system, notes=notes)
+        systems = dict.fromkeys(filter(None, (ask.rollouts.system_id, ask.trainer.system_id, ask.judge_id)))
+        note_costs(name, systems, ask.term, known, notes)
 
     def symbols(self, known: Facts) -> Mapping[str, float]:
         """What formulas read: trained tokens of a step, and the price of all chips."""

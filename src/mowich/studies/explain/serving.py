@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mowich.arrays import Floats
-from mowich.economics import energy, money
+from mowich.economics import energy
 from mowich.errors import UserError
-from mowich.estimate import Notes, exact, told
+from mowich.estimate import Estimate, Notes, exact, told
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model
@@ -29,7 +28,7 @@ from mowich.serving.search import Found, ServeJob, closed_load, search_serving
 from mowich.serving.steady import Prompting, Settled, Steady, closed_loop, decode_step, token_parts
 from mowich.serving.step import step, total
 from mowich.shown import Result
-from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Numbers, Source, break_even, note_best
+from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, Numbers, Source, break_even, note_costs
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.outcome import cost_of
 from mowich.studies.pools import bounded
@@ -105,10 +104,15 @@ def record_served_memory(rows: WorkerRows, notes: Notes) -> None:
     )
 
 
-def record_decode(rows: WorkerRows, n: float, context: float, notes: Notes) -> dict[str, Floats]:
-    """Record a step of n sequences of a rank, each with `context` tokens of cache, and give the seconds of its
-    parts."""
-    return step(rows.shapes, rows.costs, n=n, context=context, verify=rows.verified, notes=notes)
+def one_step_terms(d: Deployment, facts: Facts, n: float, context: float, notes: Notes) -> float:
+    """Record a step of n sequences of a rank of the first plan, each with `context` tokens of cache, each term with the
+    facts that move it, and give its seconds."""
+    found = moved_facts(d, facts)
+    rows, made = found.plans[0], Notes(found.moved)
+    columns = step(rows.shapes, rows.costs, n=n, context=context, verify=rows.verified, notes=made)
+    parts = {name: float(seconds[0]) for name, seconds in columns.items()}
+    part_terms(parts, made.with_facts(), notes)
+    return float_sum(parts.values())
 
 
 def record_loop(rows: WorkerRows, job: ServeJob, users: float, held: Settled | None, notes: Notes | None) -> Steady:
@@ -244,7 +248,7 @@ class ServedRow:
         accept, images = self.job.accept, self.job.images
         return deploy(self.model, system, self.row["engine"], self.plans, known, accept=accept, images=images)
 
-    def break_even(self, name: str, tokens_per_s: float, known: Facts, notes: Notes | None = None) -> BreakEven | None:
+    def break_even(self, name: str, tokens_per_s: float, known: Facts, notes: Notes | None = None) -> Estimate | None:
         """Where the row equals the best other row. tokens_per_s: of all chips."""
         return break_even(
             name,
@@ -322,8 +326,8 @@ class ServedRow:
         out |= {(name,): e.value for name, e in each.items() if e.value is not None}
         for name in METRIC_OF_BREAKEVEN:
             even = self.break_even(name, served.tokens_per_s, known)
-            if even is not None and even.value.value is not None:
-                out[(name,)] = even.value.value
+            if even is not None and even.value is not None:
+                out[(name,)] = even.value
         return out
 
     def terms(self, name: ResultPath, notes: Notes) -> None:
@@ -336,16 +340,10 @@ class ServedRow:
 
     def record_costs(self, name: ResultPath, known: Facts, notes: Notes) -> None:
         """Record what follows from the row's speed: its price, its power, and where it equals the best other row."""
-        first, system = str(name[0]), str(self.row["system_id"])
-        if first == "usd_per_mtok":
-            money.price(known, system, term=self.term, notes=notes)
-        elif first == "J_per_token":
-            energy.drawn_power(known, system, notes=notes)
-        elif first in METRIC_OF_BREAKEVEN:
+        note_costs(name, [str(self.row["system_id"])], self.term, known, notes)
+        if name[0] in METRIC_OF_BREAKEVEN:
             speed = self.chips * float(self.row["tokens_per_s_per_chip"]["value"])
-            even = self.break_even(first, speed, known, notes)
-            if even is not None:
-                note_best(first, even, notes)
+            self.break_even(str(name[0]), speed, known, notes)
 
     def time_terms(self, name: ResultPath, notes: Notes) -> None:
         """Record the parts of a time, or of the inverse of a speed; for a speed of pairs, record the pairs too."""

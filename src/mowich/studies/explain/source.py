@@ -21,6 +21,10 @@ Numbers = Mapping[ResultPath, float]
 """Path below the source's own -> value."""
 
 
+def _no_numbers(known: Facts, wanted: ResultPath) -> Numbers:
+    return {}
+
+
 def _no_terms(name: ResultPath, notes: Notes) -> None:
     return None
 
@@ -32,14 +36,14 @@ def _no_symbols(known: Facts) -> Mapping[str, float]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """at: the path that the others are relative to. numbers: made again under other facts with plans and choices fixed,
-    at least the one at the given path; record: the formulas of one number under any facts, each term with the facts
-    that move it (`facts.moves.noted`); terms: those whose facts are found in another way; symbols: further names that
-    formulas may read, and names of the result that facts give, under any facts; formulas: path -> the row's own formula
-    of a number; held: number -> what stays fixed while facts move its parts, and settles anew while they move the
-    whole; is_slow: make it again at most once for each end of a range."""
+    at least the one at the given path (none: nothing is made again); record: the formulas of one number under any
+    facts, each term with the facts that move it (`facts.moves.noted`); terms: those whose facts are found in another
+    way; symbols: further names that formulas may read, and names of the result that facts give, under any facts;
+    formulas: path -> the row's own formula of a number; held: number -> what stays fixed while facts move its parts,
+    and settles anew while they move the whole; is_slow: make it again at most once for each end of a range."""
 
     at: ResultPath
-    numbers: Callable[[Facts, ResultPath], Numbers]
+    numbers: Callable[[Facts, ResultPath], Numbers] = _no_numbers
     record: Callable[[ResultPath, Facts, Notes], None] | None = None
     terms: Callable[[ResultPath, Notes], None] = _no_terms
     symbols: Callable[[Facts], Mapping[str, float]] = _no_symbols
@@ -62,15 +66,6 @@ METRIC_OF_BREAKEVEN: Mapping[str, str] = {
 """Number that compares a row with the best other row -> the measure that makes a row the best."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakEven:
-    """The best other row of a result: its system, its measure, and the price or the power at which a row equals it."""
-
-    system: str
-    best: Estimate
-    value: Estimate
-
-
 def break_even(
     name: str,
     others: Iterable[Result],
@@ -82,9 +77,10 @@ def break_even(
     tokens_per_s: Estimate,
     goodput: Estimate,
     notes: Notes | None = None,
-) -> BreakEven | None:
-    """Where a row equals the best of others, `name` being a key of `METRIC_OF_BREAKEVEN`; None where no other row has
-    the measure. system_id: of the row; chips: paid for, with those `idle`; tokens_per_s: of all chips."""
+) -> Estimate | None:
+    """The price or the power at which a row equals the best of others, `name` being a key of `METRIC_OF_BREAKEVEN`;
+    None where no other row has the measure. system_id: of the row; chips: paid for, with those `idle`; tokens_per_s: of
+    all chips; notes: take the law, and the measure of the best other row."""
     metric = METRIC_OF_BREAKEVEN[name]
     found = [(str(r["system"]), Estimate.from_dict(r[metric])) for r in others if r[metric]["value"] is not None]
     if not found:
@@ -104,10 +100,15 @@ def break_even(
             powered_chips=energy.powered_chips(chips - idle, idle, draw.idle_share),
             drawn_share=draw.share,
         )
-    return BreakEven(system=system, best=best, value=value)
+    if notes is not None:
+        notes.add(f"best.{metric}", best.value, best.unit, note=f"of {system}, the best other row")
+    return value
 
 
-def note_best(name: str, even: BreakEven, notes: Notes) -> None:
-    """Record the measure of the best other row."""
-    best = even.best
-    notes.add(f"best.{METRIC_OF_BREAKEVEN[name]}", best.value, best.unit, note=f"of {even.system}, the best other row")
+def note_costs(name: ResultPath, systems: Iterable[str], term: str, known: Facts, notes: Notes) -> None:
+    """Record the prices, or the power, of the chips of systems, where a number is a cost or an energy."""
+    for system in systems:
+        if name[0] in ("usd_per_mtok", "usd_per_item", "usd_per_h"):
+            money.price(known, system, term=term, notes=notes)
+        elif name[0] in ("J_per_token", "J_per_item"):
+            energy.drawn_power(known, system, notes=notes)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path as File
 from typing import TYPE_CHECKING
 
-from mowich.economics import energy, money
+from mowich.economics import energy
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.requests.scenarios import TrafficRequest
 from mowich.scenario import is_inline
 from mowich.shown import Result
-from mowich.studies.explain.source import Numbers, Source
+from mowich.studies.arrivals_row import PLAYED_TIMES
+from mowich.studies.explain.source import Numbers, Source, note_costs
 from mowich.studies.explain.tree import ResultPath, flat_numbers
-from mowich.sums import float_sum
 
 if TYPE_CHECKING:
     from mowich.studies.traffic_scenario import TrafficScenario
@@ -51,17 +50,12 @@ def traffic_source(result: Result, facts: Facts) -> Source | None:
         at=(),
         numbers=numbers,
         terms=_terms(scenario, facts),
-        record=partial(_record_costs, scenario),
+        record=lambda name, known, notes: note_costs(name, scenario.chips_of, scenario.price, known, notes),
         symbols=symbols,
         title=str(result["inputs"]["name"]),
         is_slow=True,
     )
 
-
-_SEEN = {"ttft_s": ("ttft_s", "mean"), "tpot_s": ("tpot_s", "mean"), "p99_ttft_s": ("ttft_s", "p99")} | {
-    "p99_tpot_s": ("tpot_s", "p99")
-}
-"""Number of a deployment -> the time and percentile of its traffic."""
 
 _SAME = (
     "requests_per_s",
@@ -85,7 +79,7 @@ def rate_row(at: ResultPath, row: Result, facts: Facts) -> Source:
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         found = study.traffic(TrafficRequest(facts=known, scenario=row["scenario"], draws=0)).to_dict()
         out = flat_numbers(found)
-        seen: dict[ResultPath, float] = {(name,): out[path] for name, path in _SEEN.items() if path in out}
+        seen: dict[ResultPath, float] = {(name,): out[path] for name, path in PLAYED_TIMES.items() if path in out}
         return seen | {(name,): out[name,] for name in _SAME if (name,) in out}
 
     title = f"{row['system']}, {row['mode']}"
@@ -93,7 +87,7 @@ def rate_row(at: ResultPath, row: Result, facts: Facts) -> Source:
         at=at,
         numbers=numbers,
         terms=_terms(scenario, facts),
-        record=partial(_record_costs, scenario),
+        record=lambda name, known, notes: note_costs(name, scenario.chips_of, scenario.price, known, notes),
         title=title,
         is_slow=True,
     )
@@ -103,32 +97,17 @@ def _terms(scenario: TrafficScenario, facts: Facts) -> Callable[[ResultPath, Not
     """The step that stands for all steps of a simulation, and the price or the power of the chips."""
 
     def terms(name: ResultPath, notes: Notes) -> None:
-        from mowich.studies.explain.serving import part_terms, record_decode
-        from mowich.studies.serving import moved_facts
+        from mowich.studies.explain.serving import one_step_terms
 
         if name[0] in ("requests", "chips", "chips_of", "chips_used", "replicas", "prefill", "decode", "coverage"):
             return
-        found, n, context = moved_facts(scenario.serve.deployment, facts), EXAMPLE_USERS, 1024.0
-        made = Notes(found.moved)
-        seconds = record_decode(found.plans[0], n, context, made)
-        parts = {k: float(v[0]) for k, v in seconds.items()}
-        part_terms(parts, made.with_facts(), notes)
-        total = float_sum(parts.values())
+        n, context = EXAMPLE_USERS, 1024.0
         notes.add(
             "step",
-            total,
+            one_step_terms(scenario.serve.deployment, facts, n, context, notes),
             "s",
             words=f"sum of its parts, here of {n:g} sequences of {context:g} tokens; the simulation evaluates it for"
             " every batch",
         )
 
     return terms
-
-
-def _record_costs(scenario: TrafficScenario, name: ResultPath, known: Facts, notes: Notes) -> None:
-    """Record the price or the power of the chips."""
-    for system in scenario.chips_of:
-        if name[0] in ("usd_per_mtok", "usd_per_h"):
-            money.price(known, system, term=scenario.price, notes=notes)
-        elif name[0] == "J_per_token":
-            energy.drawn_power(known, system, notes=notes)

@@ -12,6 +12,7 @@ import numpy as np
 
 from mowich.economics import energy, money
 from mowich.estimate import Estimate, Notes, Term, exact, told
+from mowich.evidence.row_plan import memory_of
 from mowich.facts import Facts
 from mowich.facts.moves import nudges
 from mowich.machines.system import resolve
@@ -25,7 +26,7 @@ from mowich.shown import Result
 from mowich.software.recipes import RELEASE, before, release_of_plans, stack_of_release, switches_of
 from mowich.software.stack import Platform, equip
 from mowich.software.vendors import vendor_id
-from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Numbers, Source, break_even, note_best
+from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, Numbers, Source, break_even
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.footing import PaidRun
 from mowich.studies.hand_tuned import is_hand_tuned, stack_of
@@ -49,21 +50,13 @@ Recorder = Callable[[Model, TrainJob, Plan, Platform, Notes], None]
 """Records the terms of a plan on a machine."""
 
 
-def memory(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Notes | None = None) -> dict[str, float]:
-    """Bytes of one device by category."""
-    columns = Plans.of([plan])
-    return {
-        k: float(v[0]) for k, v in memory_B(model, system, job, columns, micro_batches_of(job, columns), notes).items()
-    }
-
-
 MEMORY_NAMES = ("memory_B", "memory_range_B", "out_of_memory")
 """Keys of a row that follow from its memory."""
 
 
 def memory_numbers(model: Model, system: Platform, job: TrainJob, plan: Plan, known: Facts) -> dict[ResultPath, float]:
     """The numbers of `MEMORY_NAMES` under other facts."""
-    parts = memory(model, system, job, plan)
+    parts = memory_of(model, system, job, plan)
     need = memory_need(known, system, plan, parts)
     out: dict[ResultPath, float] = {("memory_B", k): v for k, v in parts.items()}
     out |= {("memory_range_B", k): v for k, v in need.range_B.items()}
@@ -127,7 +120,7 @@ class _Row:
 
     def break_even(
         self, name: str, speed: Estimate, goodput: Estimate, known: Facts, notes: Notes | None = None
-    ) -> BreakEven | None:
+    ) -> Estimate | None:
         """Where the row equals the best other row. speed: tokens per second of all chips."""
         return break_even(
             name,
@@ -164,7 +157,7 @@ class _Row:
         if goodput.value:
             speed = exact(step.tokens * self.job.fill / step.total_s, "1/s")
             evens = {name: self.break_even(name, speed, goodput, known) for name in METRIC_OF_BREAKEVEN}
-            found |= {name: even.value for name, even in evens.items() if even is not None}
+            found |= {name: even for name, even in evens.items() if even is not None}
         return out | {(name,): e.value for name, e in found.items() if e.value is not None}
 
     def _step(self, machine: Platform) -> OneStep:
@@ -253,9 +246,7 @@ class _Row:
             longrun.record_goodput(known, system, chips=self.used, step_s=float(self.step_s), notes=notes)
         elif first in METRIC_OF_BREAKEVEN:
             speed = exact(self.tokens / float(self.step_s), "1/s")
-            even = self.break_even(first, speed, self.goodput, known, notes)
-            if even is not None:
-                note_best(first, even, notes)
+            self.break_even(first, speed, self.goodput, known, notes)
 
     @property
     def step_s(self) -> Estimate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path as File
 
@@ -36,11 +36,31 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
     from mowich.evidence.measured_tables import table_kind
 
     kind = table_kind(cells)
-    made = _phase if kind == "rl" else _pass if kind == "passes" else _step
-    return made(at, row, cells, facts)
+    made = _of_rl if kind == "rl" else _of_pass if kind == "passes" else _of_step
+    numbers, terms = made(row, cells, facts)
+    return Source(at=at, numbers=numbers, terms=terms, title=f"{row['id']}: {row['chip']}, {row['source']}")
 
 
-def _step(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) -> Source:
+_Made = tuple[Callable[[Facts, ResultPath], Numbers], Callable[[ResultPath, Notes], None]]
+"""Numbers and terms of a `Source`."""
+
+
+def _scored(
+    score: Callable[[Facts], RowResult],
+    record: Callable[[Mapping[str, str], Facts, Notes], None],
+    cells: Mapping[str, str],
+    facts: Facts,
+) -> _Made:
+    """A row that is scored by laws. score: under any facts; record: the laws of its cells."""
+
+    def terms(name: ResultPath, notes: Notes) -> None:
+        if name[0] != "measured":
+            record(cells, facts, notes)
+
+    return lambda known, wanted: _figures(score(known)), terms
+
+
+def _of_step(row: Result, cells: Mapping[str, str], facts: Facts) -> _Made:
     """A step of training, a point of serving, or a metered power."""
     from mowich.evidence import validate as study
     from mowich.evidence.energy_rows import validate_energy
@@ -89,7 +109,7 @@ def _step(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) -
         elif not serving and name[0] != "measured":
             notes.terms |= recorded(str(name[0]).startswith("hand_tuned")).terms
 
-    return Source(at=at, numbers=numbers, terms=terms, title=f"{row['id']}: {row['chip']}, {row['source']}")
+    return numbers, terms
 
 
 def _figures(made: RowResult) -> Numbers:
@@ -101,29 +121,18 @@ def _figures(made: RowResult) -> Numbers:
     return found
 
 
-def _phase(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) -> Source:
+def _of_rl(row: Result, cells: Mapping[str, str], facts: Facts) -> _Made:
     """A phase of a measured step of reinforcement learning, by the laws of its step."""
     from mowich.studies.rl_evidence import record_rl, score_rl
 
-    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        return _figures(next(r for r in score_rl([cells], known)[0] if r.metric == row["metric"]))
+    def score(known: Facts) -> RowResult:
+        return next(r for r in score_rl([cells], known)[0] if r.metric == row["metric"])
 
-    def terms(name: ResultPath, notes: Notes) -> None:
-        if name[0] != "measured":
-            record_rl(cells, facts, notes)
-
-    return Source(at=at, numbers=numbers, terms=terms, title=f"{row['id']}: {row['chip']}, {row['source']}")
+    return _scored(score, record_rl, cells, facts)
 
 
-def _pass(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) -> Source:
+def _of_pass(row: Result, cells: Mapping[str, str], facts: Facts) -> _Made:
     """A measured pass of a whole model, by the laws of a pass."""
     from mowich.studies.forward_evidence import record_pass, score_passes
 
-    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        return _figures(score_passes([cells], known)[0])
-
-    def terms(name: ResultPath, notes: Notes) -> None:
-        if name[0] != "measured":
-            record_pass(cells, facts, notes)
-
-    return Source(at=at, numbers=numbers, terms=terms, title=f"{row['id']}: {row['chip']}, {row['source']}")
+    return _scored(lambda known: score_passes([cells], known)[0], record_pass, cells, facts)

@@ -27,7 +27,7 @@ from mowich.software.stack import Platform, equip
 from mowich.studies.attribution import Attribution, CauseShare, over_all_orders, over_some_orders
 from mowich.studies.compare import solve_system, system_asks
 from mowich.studies.explain.rules.rule import R
-from mowich.studies.explain.source import Numbers, Source
+from mowich.studies.explain.source import Source
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.outcome import SystemAsk, used_chips
 from mowich.studies.serving_plan import ServeAsk, ServeRow, serving_inputs, solve_serving
@@ -388,31 +388,38 @@ def _trained_side(ask: SystemAsk, fixed: Mapping[str, Sequence[int | str]], metr
     ):  # changes of ln time: what is made moves the other way
         ends = (max(0.0, at_low, at_high), max(0.0, -at_low, -at_high))
         widths.setdefault(owner.get(path, REST), []).append(ends)
-    price = money.price(ask.facts, row.system_id, term=ask.term)
     made = row.tokens_per_s_per_chip
     if metric != _SPEED:
         made = product_of([(made, 1.0), (row.goodput, 1.0)], "1/s").scaled(row.chips_used / ask.chips, "1/s")
         widths.setdefault(REST, []).append(_half_widths(row.goodput))
     assert row.plan is not None
-    usd = row.usd_per_mtok
+    shown = _shown(row, ask.facts, ask.term, software=platform.stack.name, plan=str(row.plan))
+    if metric == _TOTAL:
+        shown = replace(shown, usd_per_mtok=row.usd_per_mtok.scaled(ask.job.tokens / 1e6, "USD"))
     return _Side(
-        shown=GapSystem(
-            system=row.system,
-            system_id=row.system_id,
-            display=row.display,
-            chips=ask.chips,
-            software=platform.stack.name,
-            plan=str(row.plan),
-            tokens_per_s_per_chip=row.tokens_per_s_per_chip,
-            usd_per_mtok=usd.scaled(ask.job.tokens / 1e6, "USD") if metric == _TOTAL else usd,
-            price=price.rate,
-            price_label=price.label,
-        ),
+        shown=shown,
         platform=platform,
         engine="",
         made=made,
         widths=_with_remainder(made, widths),
         work=row.search_counts["evaluated"],
+    )
+
+
+def _shown(row: SystemRow, facts: Facts, term: str, *, software: str, plan: str) -> GapSystem:
+    """One of the two systems, by its row."""
+    price = money.price(facts, row.system_id, term=term)
+    return GapSystem(
+        system=row.system,
+        system_id=row.system_id,
+        display=row.display,
+        chips=row.chips_requested,
+        software=software,
+        plan=plan,
+        tokens_per_s_per_chip=row.tokens_per_s_per_chip,
+        usd_per_mtok=row.usd_per_mtok,
+        price=price.rate,
+        price_label=price.label,
     )
 
 
@@ -469,20 +476,8 @@ def _served(asked: GapRequest) -> _Question:
         _has_plan(name, row)
         if row.undecided and metric != _SPEED:
             raise UserError(f"{name}: {row.undecided}", field="metric", given=metric, allowed=_SPEED)
-        price = money.price(facts, row.system_id, term=term)
         return _Side(
-            shown=GapSystem(
-                system=name,
-                system_id=row.system_id,
-                display=row.display,
-                chips=platform.chips,
-                software=software,
-                plan=workers_words(row),
-                tokens_per_s_per_chip=row.tokens_per_s_per_chip,
-                usd_per_mtok=row.usd_per_mtok,
-                price=price.rate,
-                price_label=price.label,
-            ),
+            shown=_shown(row, facts, term, software=software, plan=workers_words(row)),
             platform=platform,
             engine=software,
             made=row.tokens_per_s_per_chip,
@@ -570,9 +565,6 @@ def source(result: Result, at: ResultPath, row: Result, facts: Facts, model: Cal
 
     paths = {s["system"]: _paths(result, s, str(row["property"]), facts) for s in result["systems"]}
 
-    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        return {}
-
     def record(name: ResultPath, known: Facts, notes: Notes) -> None:
         for system in result["systems"]:
             if row["property"] == "price":
@@ -587,7 +579,6 @@ def source(result: Result, at: ResultPath, row: Result, facts: Facts, model: Cal
 
     return Source(
         at=at,
-        numbers=numbers,
         record=record,
         title=" and ".join(s["system"] for s in result["systems"]),
     )

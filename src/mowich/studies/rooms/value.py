@@ -27,7 +27,7 @@ from mowich.software.hybrid import is_inside_chip
 from mowich.software.stack import Platform, equip, training_stacks
 from mowich.studies.compare import solve_system, system_asks
 from mowich.studies.explain.rules.rule import R
-from mowich.studies.explain.source import Numbers, Source
+from mowich.studies.explain.source import Source
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.rooms.gap import workers_words
 from mowich.studies.serving_plan import ServeAsk, serving_inputs, solve_serving
@@ -512,9 +512,6 @@ def source(result: Result, at: ResultPath, row: Result, facts: Facts, model: Cal
     """One amount of the property: the facts that it sets, and those of its worth. A plan is not searched again."""
     system = resolve(facts, str(result["inputs"]["on"]))
 
-    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        return {}
-
     def record(name: ResultPath, known: Facts, notes: Notes) -> None:
         paths = list(row["set"]) or [f"chips.{system.chip}.memory.hbm_capacity"]
         memory, life = worth_facts(known, system.id)
@@ -524,4 +521,4 @@ def source(result: Result, at: ResultPath, row: Result, facts: Facts, model: Cal
             fact = known.fact(path)
             notes.add(path, fact.value, fact.unit)
 
-    return Source(at=at, numbers=numbers, record=record, title=f"{row['model']} on {system.display}")
+    return Source(at=at, record=record, title=f"{row['model']} on {system.display}")
