@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypedDict, Unpack
+from typing import ParamSpec, TypedDict, TypeVar, Unpack
+
+_P = ParamSpec("_P")
+T = TypeVar("T")
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
@@ -203,6 +206,20 @@ def placed(where: str) -> Iterator[None]:
     except UserError as error:
         error.where = where
         raise
+
+
+def or_infeasible(make: Callable[_P, T], *args: _P.args, **named: _P.kwargs) -> T | UserError:
+    """What `make` gives, or the error where nothing fits (exit 3). Raises every other UserError.
+
+    >>> or_infeasible(int, "7")
+    7
+    """
+    try:
+        return make(*args, **named)
+    except UserError as error:
+        if error.code != EXIT_INFEASIBLE:
+            raise
+        return error
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mowich.economics import money
-from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.errors import UserError, or_infeasible
 from mowich.estimate import Estimate, from_spreads, product_of, unknown_estimate
 from mowich.evidence.residual import step_interval
 from mowich.facts.together import moves_together
@@ -305,12 +305,10 @@ def solved(
         return (without_plan(ask, ask.no_chips),), None
     system = ask.system
     low, high = (replace(system, hbm_usable_B=end) for end in ask.usable_B)
-    try:
-        found, best = _sought(ask, low, fixed, top, margin, runs)
-    except UserError as error:
-        if error.code != EXIT_INFEASIBLE:
-            raise
-        return (without_plan(ask, error.line()),), None
+    sought = or_infeasible(_sought, ask, low, fixed, top, margin, runs)
+    if isinstance(sought, UserError):
+        return (without_plan(ask, sought.line()),), None
+    found, best = sought
     if best:
         return tuple(with_plan(ask, by, c, True, None, brief=brief) for c, by in best), found
     if high.hbm_usable_B > low.hbm_usable_B:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.errors import EXIT_INFEASIBLE, UserError, or_infeasible
 from mowich.machines.system import System
 from mowich.models.model import Model, as_trained
 from mowich.plans.enumerate import legal_plans
@@ -121,28 +121,22 @@ def fit(asked: FitRequest) -> Fit:
     memory: Mapping[str, float] = {}
     reason: str | None = None
     fits: bool | None = False
-    try:
-        plan, memory = least_memory(model, system, train, fixed)
+    found = or_infeasible(least_memory, model, system, train, fixed)
+    if isinstance(found, UserError):
+        reason = found.line()
+    else:
+        plan, memory = found
         need = float_sum(memory.values())
         fits = True if need <= low else None if need <= high else False
         if fits is None:
             reason = range_decides(low, high)
         elif not fits:
             reason = f"{show_gib(need - high)} short"
-    except UserError as error:
-        if error.code != EXIT_INFEASIBLE:
-            raise
-        reason = error.line()
     limit = max(MAX_TRIED, system.chips)
     smallest = None
     for count in counts(system, limit):
-        try:
-            _, parts = least_memory(model, replace(system, chips=count), train, fixed)
-        except UserError as error:
-            if error.code != EXIT_INFEASIBLE:
-                raise
-            continue
-        if float_sum(parts.values()) <= low:
+        found = or_infeasible(least_memory, model, replace(system, chips=count), train, fixed)
+        if not isinstance(found, UserError) and float_sum(found[1].values()) <= low:
             smallest = count
             break
     if fits and (smallest is None or smallest > system.chips):

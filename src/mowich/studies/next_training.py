@@ -17,7 +17,7 @@ from mowich.evidence.fitting.collectives import CollectiveCase, CollectivePredic
 from mowich.evidence.fitting.moved import has_range
 from mowich.evidence.fitting.overlay import FittedFact
 from mowich.evidence.fitting.points import Predictor
-from mowich.evidence.fitting.solve import RANGE_END, SCATTER, SCATTER_ELSE, SHARED_SD, Posterior, is_narrowed
+from mowich.evidence.fitting.solve import RANGE_END, SCATTER, SCATTER_ELSE, SHARED_SD, Posterior, Priors, is_narrowed
 from mowich.evidence.fitting.training import TrainingPredictor
 from mowich.evidence.rows import Case
 from mowich.facts import Facts
@@ -87,7 +87,7 @@ class FitPart:
     def of(cls, spread: Mapping[str, tuple[float, float]], parts: Sequence[Predictor], facts: Facts) -> FitPart:
         """spread: ln of the number at the low and at the high end of each constant, as the range counts it."""
         paths = tuple(dict.fromkeys([*spread, *(path for part in parts for path in part.paths)]))
-        sd = np.array([_sd(facts, path) for path in paths])
+        sd = Priors.of(paths, facts, widen=True).sd
         known = correlations(facts)
         r = np.array([[1.0 if a == b else known.get((min(a, b), max(a, b)), 0.0) for a in paths] for b in paths])
         half = np.array([0.5 * (high - low) for low, high in (spread.get(path, (0.0, 0.0)) for path in paths)])
@@ -134,14 +134,6 @@ class FitPart:
         after, before = self.posterior(made), np.sqrt(np.diag(self.covariance))
         told = after.take([self.paths[k] for k in np.flatnonzero(is_narrowed(after.sd, before))])
         return tuple(FittedFact.of(facts, path, float(sd)) for path, sd in zip(told.paths, told.sd, strict=True)), told
-
-
-def _sd(facts: Facts, path: str) -> float:
-    """Standard deviation, ln, of a constant whose range is the middle 90%."""
-    fact = facts.fact(path)
-    assert fact.low is not None
-    assert fact.high is not None
-    return math.log(fact.high / fact.low) / (2.0 * RANGE_END)
 
 
 def _steps(

@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.errors import UserError, or_infeasible
 from mowich.estimate import Estimate, unknown_estimate
 from mowich.machines.system import logical_cores, resolve
 from mowich.plans.serving_choices import SEQUENCES_CHOICE
@@ -98,12 +98,10 @@ def random_arrivals(asked: PlanRequest, row: ServeRow) -> RandomArrivals | None:
     request_s = ttft + (job.output - 1.0) * tpot
     if per_s * Timing.of(per_s, request_s, ServeLoad(rate=per_s), _COUNTED).last_s > MOST_PLAYED:
         return None
-    try:
-        text, result = _steady(asked, row, per_s, request_s)
-    except UserError as error:
-        if error.code != EXIT_INFEASIBLE:
-            raise
+    played = or_infeasible(_steady, asked, row, per_s, request_s)
+    if isinstance(played, UserError):
         return None
+    text, result = played
 
     def seen(name: str, mark: str) -> Estimate:
         steady: Estimate = getattr(row, name)

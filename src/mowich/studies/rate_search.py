@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.errors import UserError, or_infeasible
 from mowich.progress import tell
 from mowich.requests.jobs import PlanRequest
 from mowich.requests.loads import ServeLoad
@@ -106,12 +106,8 @@ class RateSearch:
         key = (i, workers)
         if key not in self.played:
             tell(f"playing deployment {len(self.played) + 1}, {self.requests:,} requests so far")
-            try:
-                self.played[key] = self._steady(i, workers, self.asked.peak, SCREENED, is_cut=True)
-            except UserError as error:
-                if error.code != EXIT_INFEASIBLE:
-                    raise
-                self.played[key] = Played(None)
+            found = or_infeasible(self._steady, i, workers, self.asked.peak, SCREENED, is_cut=True)
+            self.played[key] = Played(None) if isinstance(found, UserError) else found
         return self.played[key]
 
     def answer(self, i: int, workers: tuple[int, int], load: ServeLoad) -> Played:

@@ -16,7 +16,7 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.economics import energy, money
-from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.errors import UserError, or_infeasible
 from mowich.estimate import Estimate, Notes, product_of, sum_of, unknown_estimate, worst_grade
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
@@ -159,12 +159,9 @@ def assess(ask: RlAsk, *, notes: Notes | None = None) -> RlRow:
         return without_answer(
             ask, f"on {ask.rollouts.on} the longest answer has no room beside the weights of the engine"
         )
-    try:
-        trainer_plans = trainer_plans_of(ask, platform)
-    except UserError as error:
-        if error.code != EXIT_INFEASIBLE:
-            raise
-        return without_answer(ask, error.line())
+    trainer_plans = or_infeasible(trainer_plans_of, ask, platform)
+    if isinstance(trainer_plans, UserError):
+        return without_answer(ask, trainer_plans.line())
     if not trainer_plans:
         return without_answer(ask, f"no plan of the trainer fits the memory of {ask.trainer.on}")
     choice = _chosen(ask, framework, found, platform, trainer_plans)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.errors import UserError, or_infeasible
 from mowich.estimate import exact
 from mowich.facts import Facts
 from mowich.models.model import Model, as_trained
@@ -70,13 +70,9 @@ def scaling(
     def at(chips: int, grown: float = 1.0) -> Size | None:
         asked = replace(job, batch_seqs=job.batch_seqs * grown)
         system = replace(whole, chips=chips, hbm_usable_B=low)
-        try:
-            found = search(model, system, asked, fixed=among, smaller_dp=False, top=AMONG if tuned else 1)
-        except UserError as error:
-            if error.code != EXIT_INFEASIBLE:
-                raise
-            return None
-        if not found.best:
+        top = AMONG if tuned else 1
+        found = or_infeasible(search, model, system, asked, fixed=among, smaller_dp=False, top=top)
+        if isinstance(found, UserError) or not found.best:
             return None
         best, by = found.best[0], found
         step_s = best.step_s

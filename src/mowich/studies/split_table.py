@@ -12,7 +12,7 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.economics import money
-from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.errors import UserError, or_infeasible
 from mowich.machines.system import System, resolve
 from mowich.plans.plan import Plan, ServePlan
 from mowich.rl.frameworks import Framework
@@ -143,13 +143,13 @@ class SplitSystem:
         base = self.ask.base
         own = replace(base, trainer=replace(base.trainer, system_id=self.system.id, chips=chips))
         system = trainer_platform(own, self.framework)
-        try:
-            plans = trainer_plans_of(own, system)[:TRAINER_PLANS]
-        except UserError as error:
-            if error.code != EXIT_INFEASIBLE:
-                raise
+        plans = or_infeasible(trainer_plans_of, own, system)
+        if isinstance(plans, UserError):
             return None
-        made = [trainer_side(base.model, system, base.job, p, self.framework, models=models_of(base)) for p in plans]
+        made = [
+            trainer_side(base.model, system, base.job, p, self.framework, models=models_of(base))
+            for p in plans[:TRAINER_PLANS]
+        ]
         if not made:
             return None
         best = min(range(len(made)), key=lambda i: made[i].busy_s)

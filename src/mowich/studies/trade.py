@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.errors import UserError, or_infeasible
 from mowich.plans.plan import Plan
 from mowich.plans.preference import margin
 from mowich.progress import tell
@@ -129,11 +129,8 @@ def pareto(most: SystemAsk, *, fixed: Mapping[str, Sequence[int | str]] | None =
     while count >= 1:
         ask = replace(most, chips=count)
         system = lower_end(ask)
-        try:
-            found = searching.survey(ask.model, system, ask.job, fixed=fixed)
-        except UserError as error:
-            if error.code != EXIT_INFEASIBLE:
-                raise
+        found = or_infeasible(searching.survey, ask.model, system, ask.job, fixed=fixed)
+        if isinstance(found, UserError):
             count //= 2
             continue
         fitting = np.flatnonzero(found.fits)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mowich.economics import money
-from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.errors import EXIT_INFEASIBLE, UserError, or_infeasible
 from mowich.estimate import Estimate, Notes, from_spreads, log_spread, product_of, worst_grade
 from mowich.facts import Facts
 from mowich.facts.together import moves_together
@@ -359,13 +359,8 @@ def _trained(asked: GapRequest) -> _Question:
     model, paid = found.asks[0].model, asked.metric != _SPEED
 
     def planner(platform: Platform, engine: str) -> tuple[float, str] | None:
-        try:
-            plans = search(model, platform, job, fixed=fixed)
-        except UserError as error:
-            if error.code != EXIT_INFEASIBLE:
-                raise
-            return None
-        if not plans.best:
+        plans = or_infeasible(search, model, platform, job, fixed=fixed)
+        if isinstance(plans, UserError) or not plans.best:
             return None
         best = plans.best[0]
         used = used_chips(best.plan, platform)
