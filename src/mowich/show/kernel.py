@@ -24,7 +24,7 @@ from mowich.show.page import (
     Words,
     estimate_of,
     paragraphs,
-    word_columns,
+    rows_in,
 )
 from mowich.shown import Result
 from mowich.studies.fact_labels import kernel_label
@@ -132,22 +132,23 @@ def _tables(result: Result, engines: Mapping[str, Result], time: Estimate, path:
         ]
         for name, e in engines.items()
     ]
-    sizes: list[list[Cell]] = [
-        [
-            (
+    parts: list[list[Cell]] = [
+        [TextCell(kernel_label(fact), fact), show(seconds, "s"), f"{seconds / total:.1%}" if total else UNKNOWN]
+        for fact, seconds in result["time_s"]["breakdown"].items()
+    ]
+    columns = [
+        Column(
+            name="DMA descriptors",
+            right=False,
+            cell=lambda d: (
                 f"{d['descriptor_low_B']:,} to {d['descriptor_high_B']:,} B"
                 if d["descriptor_high_B"] is not None
                 else f"from {d['descriptor_low_B']:,} B"
             ),
-            f"{d['descriptors']:,}",
-            f"{d['bytes']:,}",
-            percent(d["efficiency"]),
-        ]
-        for d in result.get("dma", ())
-    ]
-    parts: list[list[Cell]] = [
-        [TextCell(kernel_label(fact), fact), show(seconds, "s"), f"{seconds / total:.1%}" if total else UNKNOWN]
-        for fact, seconds in result["time_s"]["breakdown"].items()
+        ),
+        Column(name="count", cell=lambda d: f"{d['descriptors']:,}"),
+        Column(name="bytes", cell=lambda d: f"{d['bytes']:,}"),
+        Column(name="of the DMA engines' rate", cell=lambda d: percent(d["efficiency"])),
     ]
     tables = [
         Table(
@@ -163,10 +164,8 @@ def _tables(result: Result, engines: Mapping[str, Result], time: Estimate, path:
         ),
         Table(
             title="DMA by size of descriptor",
-            columns=word_columns(
-                ["DMA descriptors", "count", "bytes", "of the DMA engines' rate"], left=["DMA descriptors"]
-            ),
-            rows=sizes,
+            columns=columns,
+            rows=rows_in(columns, result.get("dma", ())),
             elsewhere="--json",
         ),
         Table(
