@@ -9,7 +9,20 @@ from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.colours import OTHER, look_called
 from mowich.show.formats import first_sentence
-from mowich.show.page import Column, LateCharts, Page, Part, Run, Story, Table, TextCell, Words, figure, paragraphs
+from mowich.show.page import (
+    Column,
+    LateCharts,
+    Page,
+    Part,
+    Run,
+    Story,
+    Table,
+    TextCell,
+    Words,
+    figure,
+    paragraphs,
+    rows_in,
+)
 from mowich.shown import Result
 
 
@@ -123,6 +136,16 @@ def _flips(rows: Sequence[Result]) -> list[Words]:
 
 
 def _story(row: Result) -> Story:
+    columns = [
+        Column(name="number", right=False, cell=lambda n: TextCell(n["what"])),
+        Column(
+            name="value",
+            format="interval",
+            cell=lambda n: figure(n["estimate"], f"{row['id']}.numbers.{n['name']}.estimate"),
+        ),
+        Column(name="unit", right=False, cell=lambda n: n["estimate"]["unit"] if n["estimate"]["unit"] != "1" else ""),
+        Column(name="from", right=False, cell=lambda n: n["of"]),
+    ]
     return Story(
         question=row["question"],
         verdict=row["verdict"],
@@ -130,21 +153,8 @@ def _story(row: Result) -> Story:
         chart=_picture(row["picture"]),
         numbers=Table(
             title="Numbers",
-            columns=[
-                Column(name="number", right=False),
-                Column(name="value", format="interval"),
-                Column(name="unit", right=False),
-                Column(name="from", right=False),
-            ],
-            rows=[
-                [
-                    TextCell(n["what"]),
-                    figure(n["estimate"], f"{row['id']}.numbers.{n['name']}.estimate"),
-                    n["estimate"]["unit"] if n["estimate"]["unit"] != "1" else "",
-                    n["of"],
-                ]
-                for n in row["numbers"]
-            ],
+            columns=columns,
+            rows=rows_in(columns, row["numbers"]),
         ),
         commands=row["commands"],
     )

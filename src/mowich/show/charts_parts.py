@@ -15,7 +15,7 @@ from mowich.serving.parts import PARTS_OF_TOKEN
 from mowich.show.chart_grammar import DECALS, Range
 from mowich.show.charts import Chart, Option, stacked_bars
 from mowich.show.colours import GROUPS
-from mowich.show.page import estimate_of
+from mowich.show.page import GIB, estimate_of
 from mowich.shown import Result
 from mowich.studies.ranking import names_listed
 from mowich.sums import float_sum
@@ -71,6 +71,27 @@ MEMORY_WORDS: Mapping[str, str] = {"kv": "caches of requests", "optimizer": "opt
 def memory_words(name: str) -> str:
     """A category of memory, in words."""
     return MEMORY_WORDS.get(name, name.replace("_", " "))
+
+
+def memory_bars(
+    named: Sequence[tuple[str, Result]],
+    *,
+    title: str = "Memory of a device against what a program may use",
+    note: str = "The mark is the usable capacity.",
+    finding: str = "",
+) -> Chart:
+    """The memory of a device by category, a bar for each row that has one, against the usable capacity."""
+    kinds = dict.fromkeys(kind for _, row in named for kind in row["memory_B"])
+    return stacked_bars(
+        title,
+        note,
+        [name for name, _ in named],
+        {memory_words(kind): [row["memory_B"].get(kind, 0.0) / GIB for _, row in named] for kind in kinds},
+        unit="GiB",
+        marks=[row.get("memory_capacity_B", 0.0) / GIB for _, row in named],
+        mark="usable",
+        finding=finding,
+    )
 
 
 def time_part(name: str, own: Mapping[str, TimePart] | None = None) -> TimePart:
@@ -205,6 +226,7 @@ __all__ = [
     "CORRECTION",
     "PARTS_OF_TIME",
     "group_shares",
+    "memory_bars",
     "memory_words",
     "short_part",
     "time_bars",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.charts_parts import memory_words
+from mowich.show.charts_parts import memory_bars
 from mowich.show.formats import first_sentence, gib, number_text, percent
 from mowich.show.page import (
     GIB,
@@ -198,32 +197,18 @@ def _fewest(weights: str, held: Result | None, result: Result) -> list[Cell]:
 
 
 def _pictures(result: Result) -> list[Chart]:
-    usable, memory = result["memory_capacity_B"] / GIB, result["memory_B"]
-    out = []
-    if memory:
-        out.append(
-            charts.stacked_bars(
-                "Memory of a device against what a program may use",
-                "The mark is the usable capacity.",
-                [str(result["system_id"])],
-                {memory_words(k): [v / GIB] for k, v in memory.items()},
-                unit="GiB",
-                marks=[usable],
-                mark="usable",
-            )
-        )
-    formats = {w: h for w, h in _formats(result).items() if h}
+    out = [memory_bars([(str(result["system_id"]), result)])] if result["memory_B"] else []
+    formats = [
+        (f"{weights}: {counted(held['chips'], 'chip')}", {**held, "memory_capacity_B": result["memory_capacity_B"]})
+        for weights, held in _formats(result).items()
+        if held
+    ]
     if formats:
-        kinds = list(dict.fromkeys(k for h in formats.values() for k in h["memory_B"]))
         out.append(
-            charts.stacked_bars(
-                "Fewest chips by format of the weights",
-                "Memory of a device there, with the caches of the requests that fit.",
-                [f"{w}: {counted(h['chips'], 'chip')}" for w, h in formats.items()],
-                {memory_words(k): [h["memory_B"].get(k, 0.0) / GIB for h in formats.values()] for k in kinds},
-                unit="GiB",
-                marks=[usable] * len(formats),
-                mark="usable",
+            memory_bars(
+                formats,
+                title="Fewest chips by format of the weights",
+                note="Memory of a device there, with the caches of the requests that fit.",
             )
         )
     return out

@@ -7,7 +7,15 @@ from functools import partial
 from mowich.show.fleet_amounts import dearer, does_more
 from mowich.show.fleet_idle import captioned
 from mowich.show.formats import interval, number_text, percent
-from mowich.show.page import NOTHING, Column, Part, Table, Words, estimate_of, word_columns
+from mowich.show.page import (
+    NOTHING,
+    Column,
+    Part,
+    Table,
+    Words,
+    estimate_of,
+    rows_in,
+)
 from mowich.shown import Result
 from mowich.units import sig
 
@@ -62,19 +70,17 @@ def design_parts(found: Result) -> list[Part]:
         ],
         gap=False,
     )
+    columns = [
+        Column(name="property", right=False, cell=lambda k: k["name"]),
+        Column(name="at 90%", cell=lambda k: percent(k["share_at_90"])),
+        Column(name="at 110%", cell=lambda k: percent(k["share_at_110"])),
+        Column(name="would matter at", cell=lambda k: far_from_mattering(k["matters_at"])),
+        Column(name="share there", cell=lambda k: NOTHING if k["share_there"] is None else percent(k["share_there"])),
+    ]
     knobs = Table(
         title="Which property matters",
-        columns=word_columns(["property", "at 90%", "at 110%", "would matter at", "share there"], left=["property"]),
-        rows=[
-            [
-                k["name"],
-                percent(k["share_at_90"]),
-                percent(k["share_at_110"]),
-                far_from_mattering(k["matters_at"]),
-                NOTHING if k["share_there"] is None else percent(k["share_there"]),
-            ]
-            for k in found["knobs"]
-        ],
+        columns=columns,
+        rows=rows_in(columns, found["knobs"]),
         note=f"Share of {of}. It matters where it moves the share by one point. Beyond 10%, speeds go on as the"
         " 10% moved them.",
         gap=False,

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from mowich.show.fleet_amounts import is_work
 from mowich.show.formats import percent
-from mowich.show.page import Column, Part, Table, Words, paragraphs
+from mowich.show.page import (
+    Column,
+    Part,
+    Table,
+    Words,
+    paragraphs,
+    rows_in,
+)
 from mowich.shown import Result
 from mowich.studies.ranking import names_listed
 from mowich.units import sig
@@ -85,27 +92,18 @@ def idle_reason(i: Result) -> str:
 def idle_parts(found: Sequence[Result]) -> list[Part]:
     if not found:
         return []
+    columns = [
+        Column(name="system", right=False, cell=lambda i: i["system"]),
+        Column(name="idle chips", cell=lambda i: count_text(i["chips"])),
+        Column(name="of its time", cell=lambda i: percent(i["share"])),
+        Column(name="why", right=False, cell=lambda i: REASON_WORDS[str(i["reason"])]),
+        Column(name="in words", right=False, wide=True, cell=lambda i: idle_reason(i)),
+        Column(name="its work", right=False, wide=True, cell=lambda i: names_listed(list(i["tasks"]))),
+    ]
     table = Table(
         title="What stands idle, and why",
-        columns=[
-            Column(name="system", right=False),
-            Column(name="idle chips"),
-            Column(name="of its time"),
-            Column(name="why", right=False),
-            Column(name="in words", right=False, wide=True),
-            Column(name="its work", right=False, wide=True),
-        ],
-        rows=[
-            [
-                i["system"],
-                count_text(i["chips"]),
-                percent(i["share"]),
-                REASON_WORDS[str(i["reason"])],
-                idle_reason(i),
-                names_listed(list(i["tasks"])),
-            ]
-            for i in found
-        ],
+        columns=columns,
+        rows=rows_in(columns, found),
         note="Mean of the periods in which it stands; the reason of most of them.",
         gap=False,
     )

@@ -11,7 +11,18 @@ from mowich.show.colours import look_called
 from mowich.show.fleet_amounts import amount, dearer, does_more, dollars, is_work
 from mowich.show.fleet_idle import captioned, count_text
 from mowich.show.formats import UNKNOWN, percent
-from mowich.show.page import NOTHING, Column, Figure, Part, Table, Words, estimate_of, paragraphs, word_columns
+from mowich.show.page import (
+    NOTHING,
+    Column,
+    Figure,
+    Part,
+    Table,
+    Words,
+    estimate_of,
+    paragraphs,
+    rows_in,
+    word_columns,
+)
 from mowich.shown import Result
 from mowich.studies.ranking import names_listed
 from mowich.sums import float_sum
@@ -50,27 +61,18 @@ def fall_parts(fall: Result) -> list[Part]:
     """Tables of a tenant's fall: by system and period, commitments, and who takes the chips."""
     if not fall["stranded"]:
         return []
+    columns = [
+        Column(name="system", right=False, cell=lambda row: row["system"]),
+        Column(name="period", right=False, cell=lambda row: row["period"]),
+        Column(name="chips needed no more", cell=lambda row: count_text(row["chips"])),
+        Column(name="committed, $", short="committed", cell=lambda row: dollars(row["usd"])),
+        Column(name="chips idle", cell=lambda row: count_text(row["idle"])),
+        Column(name="paid for idle, $", short="paid idle", cell=lambda row: dollars(row["idle_usd"])),
+    ]
     by_period = Table(
         title=f"What a fall of {fall['name']} strands",
-        columns=[
-            Column(name="system", right=False),
-            Column(name="period", right=False),
-            Column(name="chips needed no more"),
-            Column(name="committed, $", short="committed"),
-            Column(name="chips idle"),
-            Column(name="paid for idle, $", short="paid idle"),
-        ],
-        rows=[
-            [
-                row["system"],
-                row["period"],
-                count_text(row["chips"]),
-                dollars(row["usd"]),
-                count_text(row["idle"]),
-                dollars(row["idle_usd"]),
-            ]
-            for row in fall["stranded"]
-        ],
+        columns=columns,
+        rows=rows_in(columns, fall["stranded"]),
         note="Needed no more: by what is asked, at least cost. Idle: beyond today's, by the scenario's goals.",
         gap=False,
         elsewhere="--json",
@@ -153,27 +155,21 @@ def supply_parts(result: Result) -> list[Part]:
     for b in result["binding"]:
         if str(b.get("kind")).startswith("supply") and b["subject"] in chips:
             worth[b["subject"]] = worth.get(b["subject"], 0.0) + b["shadow_price"] / chips[b["subject"]]
+    columns = [
+        Column(name="system", right=False, cell=lambda r: r["system"]),
+        Column(name="made a quarter", format="interval", cell=lambda r: Figure(estimate_of(r["quarterly"]))),
+        Column(name="share", cell=lambda r: percent(r["share"])),
+        Column(name="units a period", cell=lambda r: count_text(r["units"])),
+        Column(
+            name=f"one more chip a period {gain}",
+            cell=lambda r: amount(result["goal"], worth[r["system"]]) if r["system"] in worth else NOTHING,
+        ),
+        Column(name="fact", right=False, wide=True, cell=lambda r: r["fact"]),
+    ]
     table = Table(
         title="Chips that can be had",
-        columns=[
-            Column(name="system", right=False),
-            Column(name="made a quarter", format="interval"),
-            Column(name="share"),
-            Column(name="units a period"),
-            Column(name=f"one more chip a period {gain}"),
-            Column(name="fact", right=False, wide=True),
-        ],
-        rows=[
-            [
-                r["system"],
-                Figure(estimate_of(r["quarterly"])),
-                percent(r["share"]),
-                count_text(r["units"]),
-                amount(result["goal"], worth[r["system"]]) if r["system"] in worth else NOTHING,
-                r["fact"],
-            ]
-            for r in found["rows"]
-        ],
+        columns=columns,
+        rows=rows_in(columns, found["rows"]),
         note="Supply by facts, in the world; the share is the scenario's. Worth: of one more in each period.",
         gap=False,
     )

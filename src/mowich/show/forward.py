@@ -14,7 +14,6 @@ from mowich.show.fit import FITS
 from mowich.show.formats import gib, headed, interval, number_text
 from mowich.show.headline import row_label
 from mowich.show.page import (
-    GIB,
     NOTE,
     NOTE_MARKED,
     NOTHING,
@@ -410,18 +409,7 @@ def _pictures(
             scale=_THOUSAND,
         ),
         *_cost_against_time(inputs, said, found, names),
-        charts.stacked_bars(
-            "Memory of a device against what a program may use",
-            "The mark is the usable capacity.",
-            [name for name, _ in said],
-            {
-                memory_words(kind): [row["memory_B"].get(kind, 0.0) / GIB for _, row in said]
-                for kind in dict.fromkeys(kind for _, row in said for kind in row["memory_B"])
-            },
-            unit="GiB",
-            marks=[row["memory_capacity_B"] / GIB for _, row in said],
-            mark="usable",
-        ),
+        charts_parts.memory_bars(said),
     ]
 
 

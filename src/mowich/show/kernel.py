@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mowich.estimate import Estimate
 from mowich.show import charts, charts_time
@@ -24,18 +24,12 @@ from mowich.show.page import (
     Words,
     estimate_of,
     paragraphs,
-    word_columns,
+    rows_in,
 )
 from mowich.shown import Result
 from mowich.studies.fact_labels import kernel_label
 from mowich.sums import float_sum
 from mowich.units import show
-
-
-def _whole(curve: list[tuple[float, float]], end: float) -> list[tuple[float, float]]:
-    """A curve of levels from the start of the kernel to its end."""
-    first = [] if curve and curve[0][0] <= 0 else [(0.0, 0.0)]
-    return [*first, *curve, (end, curve[-1][1] if curve else 0.0)]
 
 
 def engines_of(result: Result) -> Mapping[str, Result]:
@@ -138,22 +132,23 @@ def _tables(result: Result, engines: Mapping[str, Result], time: Estimate, path:
         ]
         for name, e in engines.items()
     ]
-    sizes: list[list[Cell]] = [
-        [
-            (
+    parts: list[list[Cell]] = [
+        [TextCell(kernel_label(fact), fact), show(seconds, "s"), f"{seconds / total:.1%}" if total else UNKNOWN]
+        for fact, seconds in result["time_s"]["breakdown"].items()
+    ]
+    columns = [
+        Column(
+            name="DMA descriptors",
+            right=False,
+            cell=lambda d: (
                 f"{d['descriptor_low_B']:,} to {d['descriptor_high_B']:,} B"
                 if d["descriptor_high_B"] is not None
                 else f"from {d['descriptor_low_B']:,} B"
             ),
-            f"{d['descriptors']:,}",
-            f"{d['bytes']:,}",
-            percent(d["efficiency"]),
-        ]
-        for d in result.get("dma", ())
-    ]
-    parts: list[list[Cell]] = [
-        [TextCell(kernel_label(fact), fact), show(seconds, "s"), f"{seconds / total:.1%}" if total else UNKNOWN]
-        for fact, seconds in result["time_s"]["breakdown"].items()
+        ),
+        Column(name="count", cell=lambda d: f"{d['descriptors']:,}"),
+        Column(name="bytes", cell=lambda d: f"{d['bytes']:,}"),
+        Column(name="of the DMA engines' rate", cell=lambda d: percent(d["efficiency"])),
     ]
     tables = [
         Table(
@@ -169,10 +164,8 @@ def _tables(result: Result, engines: Mapping[str, Result], time: Estimate, path:
         ),
         Table(
             title="DMA by size of descriptor",
-            columns=word_columns(
-                ["DMA descriptors", "count", "bytes", "of the DMA engines' rate"], left=["DMA descriptors"]
-            ),
-            rows=sizes,
+            columns=columns,
+            rows=rows_in(columns, result.get("dma", ())),
             elsewhere="--json",
         ),
         Table(
@@ -236,88 +229,107 @@ def _rests_words(parts: Mapping[str, float]) -> str:
     return f"Most of the time: {kernel_label(most)}, {parts[most] / whole:.0%}"
 
 
+_US = 1e6
+"""Microseconds of a second."""
+
+
 def _pictures(result: Result, engines: Mapping[str, Result], roof: Result) -> list[Chart]:
-    us = 1e6
-    time = estimate_of(result["time_s"])
-    states = {
-        words: [e[f"{s}_s"] * us for e in engines.values()]
-        for s, words in (("busy", "busy"), ("wait", "waiting"), ("idle", "idle"))
-    }
-    waits = sorted({w for e in engines.values() for w in e.get("waits_s", {})})
-    pictures: list[Chart] = []
+    """Time by engine, by cause and over the run of the kernel, and how far it is from its roof."""
     curves = result.get("over_time")
-    if curves:
-        lanes = {name: [(a * us, b * us, name) for a, b in spans] for name, spans in curves["engines"].items()}
-        pictures.append(
-            charts_time.timeline_chart(
-                "Who is at work when",
-                f"Core {curves['core']}; gaps too short to see are closed. --trace writes every instruction for"
-                " ui.perfetto.dev.",
-                lanes,
-                unit="us",
-                looks={name: {"color": engine_colour(name).light} for name in lanes},
-            )
-        )
-    seconds = float(estimate_of(result["time_s"]))
-    if result["flop"] and result["mfu"]:
-        achieved = result["flop"] / seconds
-        peak = achieved / result["mfu"]
-        pictures.append(
-            charts_time.roofline(
-                "Roofline",
-                "What the kernel does per second, at its work per byte, under the roof of its core's DMA engines and"
-                " Tensor Engine (bf16).",
-                peak=peak,
-                bandwidth=peak / roof["ridge_flop_per_B"],
-                work=roof["flop_per_B"],
-                achieved=achieved,
-            )
-        )
-    pictures += [
+    return [
+        *([_at_work(curves)] if curves else []),
+        *([_roofline(result, roof)] if result["flop"] and result["mfu"] else []),
+        *_bars(result, engines),
+        *(_in_use(curves, float(estimate_of(result["time_s"]))) if curves else []),
+    ]
+
+
+def _at_work(curves: Result) -> Chart:
+    """The spans of each engine of a core."""
+    lanes = {name: [(a * _US, b * _US, name) for a, b in spans] for name, spans in curves["engines"].items()}
+    return charts_time.timeline_chart(
+        "Who is at work when",
+        f"Core {curves['core']}; gaps too short to see are closed. --trace writes every instruction for"
+        " ui.perfetto.dev.",
+        lanes,
+        unit="us",
+        looks={name: {"color": engine_colour(name).light} for name in lanes},
+    )
+
+
+def _roofline(result: Result, roof: Result) -> Chart:
+    achieved = result["flop"] / float(estimate_of(result["time_s"]))
+    peak = achieved / result["mfu"]
+    return charts_time.roofline(
+        "Roofline",
+        "What the kernel does per second, at its work per byte, under the roof of its core's DMA engines and"
+        " Tensor Engine (bf16).",
+        peak=peak,
+        bandwidth=peak / roof["ridge_flop_per_B"],
+        work=roof["flop_per_B"],
+        achieved=achieved,
+    )
+
+
+def _bars(result: Result, engines: Mapping[str, Result]) -> list[Chart]:
+    """The time of each engine, what the whole time rests on, and whom engines wait for."""
+    time, parts, every = estimate_of(result["time_s"]), result["time_s"]["breakdown"], list(engines)
+    states = {
+        words: [_US * e[f"{state}_s"] for e in engines.values()]
+        for state, words in (("busy", "busy"), ("wait", "waiting"), ("idle", "idle"))
+    }
+    waits = {
+        who: [_US * e.get("waits_s", {}).get(who, 0.0) for e in engines.values()]
+        for who in sorted({who for e in engines.values() for who in e.get("waits_s", {})})
+    }
+    out = [
         charts.stacked_bars(
-            "Engines: busy, waiting, idle", "The three sum to the time of the kernel.", list(engines), states, unit="us"
+            "Engines: busy, waiting, idle", "The three sum to the time of the kernel.", every, states, unit="us"
         ),
         charts.stacked_bars(
             "Where the time rests",
             "Parts of the critical path by the fact that sets them.",
             [str(result.get("kernel") or "kernel")],
-            {kernel_label(k): [v * us] for k, v in result["time_s"]["breakdown"].items()},
+            {kernel_label(fact): [_US * seconds] for fact, seconds in parts.items()},
             unit="us",
-            ends=[(us * time.low, us * time.high) if time.low is not None and time.high is not None else None],
+            ends=[(_US * time.low, _US * time.high) if time.low is not None and time.high is not None else None],
             shares=True,
-            finding=_rests_words(result["time_s"]["breakdown"]),
+            finding=_rests_words(parts),
         ),
     ]
     if waits:
-        pictures.append(
-            charts.stacked_bars(
-                "Whom an engine waits for",
-                "Part of its waiting time.",
-                list(engines),
-                {w: [e.get("waits_s", {}).get(w, 0.0) * us for e in engines.values()] for w in waits},
-                unit="us",
-                fills={w: {"color": engine_colour(w).light} for w in waits},
-            )
-        )
-    if curves:
-        sbuf = _whole([(t * us, v / 1024) for t, v in curves["sbuf_B"]], seconds * us)
-        pictures.append(
-            charts_time.levels(
-                "SBUF in use",
-                "KiB of one partition: a tile lives from its first write to its last use.",
-                sbuf,
-                x="us",
-                y="KiB of a partition",
-                limit=curves["sbuf_capacity_B"] / 1024,
-            )
-        )
-        banks = _whole([(t * us, v) for t, v in curves["psum_banks"]], seconds * us)
-        pictures.append(
-            charts_time.levels(
-                "PSUM in use", "Banks of one partition.", banks, x="us", y="banks", limit=curves["psum_capacity_banks"]
-            )
-        )
-    return pictures
+        fills = {who: {"color": engine_colour(who).light} for who in waits}
+        note = "Part of its waiting time."
+        out.append(charts.stacked_bars("Whom an engine waits for", note, every, waits, unit="us", fills=fills))
+    return out
+
+
+def _in_use(curves: Result, seconds: float) -> list[Chart]:
+    """The memories of a core from the start of the kernel to its end."""
+
+    def whole(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        first = [] if curve and curve[0][0] <= 0 else [(0.0, 0.0)]
+        last = (_US * seconds, curve[-1][1] if curve else 0.0)
+        return [*first, *((_US * time, level) for time, level in curve), last]
+
+    return [
+        charts_time.levels(
+            "SBUF in use",
+            "KiB of one partition: a tile lives from its first write to its last use.",
+            whole([(time, level / 1024) for time, level in curves["sbuf_B"]]),
+            x="us",
+            y="KiB of a partition",
+            limit=curves["sbuf_capacity_B"] / 1024,
+        ),
+        charts_time.levels(
+            "PSUM in use",
+            "Banks of one partition.",
+            whole(curves["psum_banks"]),
+            x="us",
+            y="banks",
+            limit=curves["psum_capacity_banks"],
+        ),
+    ]
 
 
 def run_page(result: Result, run: Run) -> Page:

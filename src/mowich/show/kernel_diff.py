@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mowich.neuroncore.order import order_sentence
 from mowich.show import charts
+from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, number_text
 from mowich.show.page import NOTHING, Column, Details, More, Page, Run, Table, paragraphs
 from mowich.shown import Result
@@ -63,15 +64,7 @@ def _lines(rows: Sequence[Result]) -> Table:
     """Lines of both versions, those first whose change weighs most; times of the critical path where both know it."""
     has_path = all(any(r[f"{side}_path"] is not None for r in rows) for side in "ab")
     of = "on the critical path" if has_path else "of their instructions"
-    names = [" -> ".join(dict.fromkeys(x for x in (r["a_line"], r["b_line"]) if x)) for r in rows]
-    a, b = ("a_path", "b_path") if has_path else ("a", "b")
-    changes = [(r[b] or 0.0) - (r[a] or 0.0) for r in rows]
-    counts = [f"{r['a_count']} -> {r['b_count']}" if r["a_count"] != r["b_count"] else str(r["b_count"]) for r in rows]
-    causes = [r["cause"] if has_path and change else "" for r, change in zip(rows, changes, strict=True)]
-
-    def us(value: float | None) -> str:
-        return NOTHING if value is None else f"{number_text(value, 1e-3)} us"
-
+    lines = [_line(r, has_path=has_path) for r in rows]
     return Table(
         title=f"Lines by change, time {of}",
         columns=[
@@ -84,20 +77,7 @@ def _lines(rows: Sequence[Result]) -> Table:
             Column(name="cause", right=False, keep=2),
             Column(name="text", right=False, keep=1),
         ],
-        rows=[
-            [
-                str(r["how"]),
-                name,
-                us(r[a]),
-                us(r[b]),
-                f"{'+' if change > 0 else ''}{number_text(change, 1e-3)} us",
-                r["engines"] or NOTHING,
-                count,
-                cause or NOTHING,
-                r["text"] or NOTHING,
-            ]
-            for r, name, change, count, cause in zip(rows, names, changes, counts, causes, strict=True)
-        ],
+        rows=[[cell or NOTHING for cell in line] for line in lines],
         note="Matched by what they say and do; the largest change on the critical path first.",
         legend=[f"Lines by change, time {of}; matched by what they say and do."],
         most=_MOST_LINES,
@@ -107,19 +87,35 @@ def _lines(rows: Sequence[Result]) -> Table:
             rows=[
                 (
                     name,
-                    [More("", r["text"])],
+                    [More("", text)],
                     [
-                        More("engines", r["engines"]),
+                        More("engines", engines),
                         More("instructions", f"{count} instructions"),
                         *([More("cause", cause)] if cause else []),
                     ],
                 )
-                for r, name, count, cause in zip(rows, names, counts, causes, strict=True)
-            ][:_MOST_LINES],
+                for _, name, *_, engines, count, cause, text in lines[:_MOST_LINES]
+            ],
             instead_of=("engines", "instructions", "cause"),
         ),
         elsewhere="--json or --csv",
     )
+
+
+def _line(r: Result, *, has_path: bool) -> list[str]:
+    """The cells of a line, "" for nothing. has_path: times are those of the critical path."""
+    a, b = ((r[f"{side}_path"] if has_path else r[side]) for side in "ab")
+    change = (b or 0.0) - (a or 0.0)
+    return [
+        str(r["how"]),
+        " -> ".join(dict.fromkeys(line for line in (r["a_line"], r["b_line"]) if line)),
+        *("" if time is None else f"{number_text(time, 1e-3)} us" for time in (a, b)),
+        f"{'+' if change > 0 else ''}{number_text(change, 1e-3)} us",
+        r["engines"],
+        " -> ".join(dict.fromkeys(str(r[f"{side}_count"]) for side in "ab")),
+        r["cause"] if has_path and change else "",
+        r["text"],
+    ]
 
 
 _MOST_LINES = 20
@@ -129,36 +125,35 @@ _MOST_LINES = 20
 def kernel_diff_page(result: Result, run: Run) -> Page:
     """Two versions of a kernel, figure by figure."""
     sections = {name: [r for r in result[name] if r["a"] or r["b"]] for name in (*_TITLES, "lines") if result.get(name)}
-    tables = [_lines(rows) if name == "lines" else _section(name, rows) for name, rows in sections.items() if rows]
-    time = next((r for r in result["summary"] if r["what"] == "total_time"), None)
-    moved = [r for r in result["opcodes"] if r["ratio"] and r["a"]][:20]
-    pictures = (
-        [
-            charts.stacked_bars(
-                "Time of opcodes, B over A",
-                "1 is unchanged.",
-                [str(r["what"]) for r in moved],
-                {"B/A": [r["ratio"] for r in moved]},
-                unit="ratio",
-            )
-        ]
-        if moved
-        else []
-    )
-    word = "" if time is None or not time["ratio"] else f"B takes {number_text(time['ratio'])} times the time of A."
     order = result.get("order")
-    if order and order["ratio"]["value"] is not None:
-        low, high = (number_text(order["ratio"][end]) for end in ("low", "high"))
-        word = f"{word[:-1]} ({low} .. {high})."
     return Page(
         title="Two profiles compared",
-        sentences=(word or "Two profiles, figure by figure.", *([order_sentence(order)] if order else [])),
+        sentences=(_sentence(result), *([order_sentence(order)] if order else [])),
         assumptions=[("A", str(result["a"])), ("B", str(result["b"]))],
         parts=(
             *paragraphs([f"A: {result['a']}; B: {result['b']}"], "caption"),
             *paragraphs([f"not known of {risk}" for risk in order["risks"]] if order else (), "note"),
-            *tables,
+            *(_lines(rows) if name == "lines" else _section(name, rows) for name, rows in sections.items() if rows),
         ),
-        charts=pictures,
+        charts=_moved_opcodes(result),
         records=[{"section": name, **r} for name, rows in sections.items() for r in rows],
     )
+
+
+def _sentence(result: Result) -> str:
+    """How many times the time of A the second takes, with the range of that where it is known."""
+    time = next((r for r in result["summary"] if r["what"] == "total_time"), None)
+    word = f"B takes {number_text(time['ratio'])} times the time of A" if time and time["ratio"] else ""
+    ratio = (result.get("order") or {"ratio": {"value": None}})["ratio"]
+    if ratio["value"] is not None:
+        return f"{word} ({number_text(ratio['low'])} .. {number_text(ratio['high'])})."
+    return f"{word}." if word else "Two profiles, figure by figure."
+
+
+def _moved_opcodes(result: Result) -> list[Chart]:
+    """The time of each opcode of B over that of A."""
+    moved = [r for r in result["opcodes"] if r["ratio"] and r["a"]][:20]
+    if not moved:
+        return []
+    names, ratios = [str(r["what"]) for r in moved], [r["ratio"] for r in moved]
+    return [charts.stacked_bars("Time of opcodes, B over A", "1 is unchanged.", names, {"B/A": ratios}, unit="ratio")]

@@ -19,6 +19,7 @@ from mowich.show.page import (
     TextCell,
     Words,
     paragraphs,
+    rows_in,
     word_columns,
 )
 from mowich.shown import Result
@@ -208,29 +209,19 @@ def _figures(result: Result) -> Table:
 
 
 def _layers(layers: Sequence[Result]) -> Table:
+    columns = [
+        Column(name="layers", cell=lambda x: str(x["count"])),
+        Column(name="mixer", right=False, cell=lambda x: x["attention"] or NOTHING),
+        Column(name="feed-forward", right=False, cell=lambda x: x["ffn"] or NOTHING),
+        Column(name="params", cell=lambda x: show_count(x["params"])),
+        Column(name="active", keep=3, cell=lambda x: show_count(x["params_active"])),
+        Column(name="FLOP/token", keep=2, cell=lambda x: show(x["flop_per_token_forward"], "FLOP")),
+        Column(name="KV B/token", keep=1, cell=lambda x: f"{x['kv_bytes_per_token']:,.0f}"),
+    ]
     return Table(
         title="Kinds of layers",
-        columns=[
-            Column(name="layers"),
-            Column(name="mixer", right=False),
-            Column(name="feed-forward", right=False),
-            Column(name="params"),
-            Column(name="active", keep=3),
-            Column(name="FLOP/token", keep=2),
-            Column(name="KV B/token", keep=1),
-        ],
-        rows=[
-            [
-                str(x["count"]),
-                x["attention"] or NOTHING,
-                x["ffn"] or NOTHING,
-                show_count(x["params"]),
-                show_count(x["params_active"]),
-                show(x["flop_per_token_forward"], "FLOP"),
-                f"{x['kv_bytes_per_token']:,.0f}",
-            ]
-            for x in layers
-        ],
+        columns=columns,
+        rows=rows_in(columns, layers),
     )
 
 

@@ -8,7 +8,7 @@ much room there is; what is said, who is best and how a number is rounded is dec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
@@ -67,7 +67,7 @@ class Column:
     """name: the heading, unit: behind it in a wide table; short: the heading of a narrow one, "" the same. format: of
     its estimates; scale: from SI to the unit. keep: of columns that have no room the lowest go first, 99 never goes;
     below: where it has no room it stands on a line under its row; wide: in wide tables only. right: numbers. of: the
-    number of a row that its cells show, "" where they show something else."""
+    number of a row that its cells show, "" where they show something else; cell: what they show, for `rows_in`."""
 
     name: str
     unit: str = ""
@@ -80,6 +80,7 @@ class Column:
     right: bool = True
     marked: bool = True
     of: str = ""
+    cell: Callable[[Result], Cell] = lambda row: NOTHING
 
     @property
     def head(self) -> str:
@@ -350,6 +351,11 @@ def figure(data: Result | None, metric: str = "", mark: str | None = None, short
 def word_columns(head: Sequence[str], *, left: Sequence[str] = ()) -> list[Column]:
     """Columns of words. left: those of no numbers."""
     return [Column(name=name, right=name not in left) for name in head]
+
+
+def rows_in(columns: Sequence[Column], found: Iterable[Result]) -> list[list[Cell]]:
+    """A row of a table for each of what was found, with the cells that its columns tell."""
+    return [[column.cell(one) for column in columns] for one in found]
 
 
 def paragraphs(

@@ -22,6 +22,7 @@ from mowich.show.page import (
     estimate_of,
     figure,
     paragraphs,
+    rows_in,
 )
 from mowich.show.rows import (
     job_line,
@@ -168,37 +169,34 @@ def _why(why: Result, first: Result) -> list[Part]:
     plan, ties = why.get("plan") or first["plan"], why["ties"]
     within = percent(ties["within"])
     differ = "; ".join(f"{k} {', '.join(v)}" for k, v in ties["differ_in"].items()) or "nothing that is shown"
-    rows: list[list[Cell]] = [
-        [
-            f"{n['field']} {n['value']}",
-            TextCell(f"does not fit, +{show_gib(n['short_B'])}", short=f"no fit, +{show_gib(n['short_B'])}")
-            if n["slower"] is None
-            else f"{n['slower']:+.1%}",
-            gib(n["memory_B"]),
-            n["cause"] or NOTHING,
-            plan_words(n["plan"]),
-        ]
-        for n in why["neighbours"]
-    ]
     said = (
         f"{ties['count']} plans lie within {within}, which is less than the model can tell apart; they differ in"
         f" {differ}."
         if ties["count"] > 1
         else f"No other plan lies within {within}."
     )
+    columns = [
+        Column(name="with", right=False, cell=lambda n: f"{n['field']} {n['value']}"),
+        Column(
+            name="time of a step",
+            short="time",
+            cell=lambda n: (
+                TextCell(f"does not fit, +{show_gib(n['short_B'])}", short=f"no fit, +{show_gib(n['short_B'])}")
+                if n["slower"] is None
+                else f"{n['slower']:+.1%}"
+            ),
+        ),
+        Column(name="GiB of a device", short="GiB/dev", cell=lambda n: gib(n["memory_B"])),
+        Column(name="because of", short="because", right=False, keep=7, cell=lambda n: n["cause"] or NOTHING),
+        Column(name="best such plan", right=False, keep=6, cell=lambda n: plan_words(n["plan"])),
+    ]
     return [
         Words(text=f"Why {plan_words(plan)}: {why['sentence']}.", kind="note", indent=0, hang=0, gap=True),
         Words(text="Neighbours (one choice a step away, the others made anew):", kind="caption", indent=0, gap=True),
         Table(
             title="Why this plan: its neighbours",
-            columns=[
-                Column(name="with", right=False),
-                Column(name="time of a step", short="time"),
-                Column(name="GiB of a device", short="GiB/dev"),
-                Column(name="because of", short="because", right=False, keep=7),
-                Column(name="best such plan", right=False, keep=6),
-            ],
-            rows=rows,
+            columns=columns,
+            rows=rows_in(columns, why["neighbours"]),
             note="One choice a step away, the others made anew.",
             gap=False,
             elsewhere="--json",
@@ -214,32 +212,22 @@ def _front(front: Sequence[Result]) -> list[Part]:
         for name, key in (("cost", "usd_per_mtok"), ("energy", "J_per_token"))
         if any(estimate_of(r[key]).value is None for r in front)
     ]
-    rows: list[list[Cell]] = [
-        [
-            str(r["chips_used"] + r["chips_idle"]),
-            figure(r["days"]),
-            number_text(used_B(r) / 2**30),
-            figure(r["usd_per_mtok"]),
-            figure(r["J_per_token"]),
-            plan_of(r),
-        ]
-        for r in front
-    ]
     said = "Pareto front: no other plan is better in time, memory, cost and energy at once."
+    columns = [
+        Column(name="chips", cell=lambda r: str(r["chips_used"] + r["chips_idle"])),
+        Column(name="days", format="number", cell=lambda r: figure(r["days"])),
+        Column(name="GiB of a device", short="GiB/dev", cell=lambda r: number_text(used_B(r) / 2**30)),
+        Column(name="$/Mtok", format="number", cell=lambda r: figure(r["usd_per_mtok"])),
+        Column(name="J/token", format="number", cell=lambda r: figure(r["J_per_token"])),
+        Column(name="plan", right=False, cell=lambda r: plan_of(r)),
+    ]
     return [
         Words(text=said, kind="caption", indent=0, gap=True),
         *paragraphs([f"{' and '.join(unknown)} not known, and left out."] if unknown else [], "note", indent=0),
         Table(
             title="Pareto front",
-            columns=[
-                Column(name="chips"),
-                Column(name="days", format="number"),
-                Column(name="GiB of a device", short="GiB/dev"),
-                Column(name="$/Mtok", format="number"),
-                Column(name="J/token", format="number"),
-                Column(name="plan", right=False),
-            ],
-            rows=rows,
+            columns=columns,
+            rows=rows_in(columns, front),
             note=said,
             gap=False,
             elsewhere="--json",

@@ -46,8 +46,9 @@ def used_B(row: Result) -> float:
     return float_sum((row.get("memory_B") or {}).values())
 
 
-def fullest_words(shares: Mapping[str, float]) -> str:
-    """Which row fills its memory most, and how far. shares: by row, of what a program may use."""
+def fullest_words(rows: Sequence[tuple[str, Result]]) -> str:
+    """Which row fills most of what a program may use of its memory, and how far."""
+    shares = {name: used_B(row) / row["memory_capacity_B"] for name, row in rows if row.get("memory_capacity_B")}
     if not shares:
         return ""
     name = max(shares, key=lambda n: shares[n])

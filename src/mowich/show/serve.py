@@ -16,7 +16,6 @@ from mowich.show.formats import in_flight_words, interval, number_text, percent,
 from mowich.show.headline import Headline, chips_differ, headline, layout, words_beside
 from mowich.show.headline import estimate_seconds as ranged_seconds
 from mowich.show.page import (
-    GIB,
     NOTE,
     NOTE_MARKED,
     NOTHING,
@@ -55,7 +54,6 @@ from mowich.show.rows import (
     shares_span,
     size_words,
     unmeasured_line,
-    used_B,
 )
 from mowich.show.yearly import there_lines, yearly_charts, yearly_parts
 from mowich.shown import Result
@@ -480,7 +478,8 @@ def _pictures(result: Result, found: Headline, front: Sequence[Result]) -> list[
             why = (found.why_not(key) if len(bars) > 1 else "") or "Rows whose ranges overlap are not ranked."
             said = found.best_words(names, {key: "Cheapest" if key == "usd_per_mtok" else "Shortest"})
             out.append(charts.ranges(title, why, bars, unit=unit, log=True, looks=looks, finding=said))
-    return [*out, _memory(rows)]
+    title = "Memory of a decoding device against what a program may use"
+    return [*out, charts_parts.memory_bars(rows, title=title, finding=fullest_words(rows))]
 
 
 def fronts_of(result: Result) -> dict[str, list[tuple[float, float, str]]]:
@@ -561,17 +560,3 @@ def _sources(dots: Sequence[MeasuredDot]) -> str:
     """Who measured: the first source, and how many more."""
     first, *others = dict.fromkeys(dot.source for dot in dots)
     return f"{first} and {len(others)} more" if others else first
-
-
-def _memory(rows: Sequence[tuple[str, Result]]) -> Chart:
-    names = list(dict.fromkeys(k for _, r in rows for k in r["memory_B"]))
-    return charts.stacked_bars(
-        "Memory of a decoding device against what a program may use",
-        "The mark is the usable capacity.",
-        [n for n, _ in rows],
-        {charts_parts.memory_words(k): [r["memory_B"].get(k, 0.0) / GIB for _, r in rows] for k in names},
-        unit="GiB",
-        marks=[r["memory_capacity_B"] / GIB for _, r in rows],
-        mark="usable",
-        finding=fullest_words({n: used_B(r) / r["memory_capacity_B"] for n, r in rows}),
-    )

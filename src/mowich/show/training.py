@@ -31,7 +31,8 @@ def training_pictures(result: Result, found: Headline, *, is_plan: bool) -> list
     looks = looks_of(rows)
     out = [_time(rows), _cost(rows, found, names, looks, result["inputs"], is_plan=is_plan)]
     out += [] if is_plan else [_useful(rows, looks)]
-    return [*out, _ranges(rows, found, names, looks), _memory(rows), *_moves(rows, is_plan)]
+    memory = charts_parts.memory_bars(rows, finding=fullest_words(rows))
+    return [*out, _ranges(rows, found, names, looks), memory, *_moves(rows, is_plan)]
 
 
 def _time(rows: _Named) -> Chart:
@@ -40,21 +41,6 @@ def _time(rows: _Named) -> Chart:
         "The line is the 90% range of the whole.",
         [(n, r["step_s"]) for n, r in rows],
         unit="s",
-    )
-
-
-def _memory(rows: _Named) -> Chart:
-    kinds = list(dict.fromkeys(k for _, r in rows for k in r["memory_B"]))
-    shares = {n: used_B(r) / r["memory_capacity_B"] for n, r in rows if r.get("memory_capacity_B")}
-    return charts.stacked_bars(
-        "Memory of a device against what a program may use",
-        "The mark is the usable capacity.",
-        [n for n, _ in rows],
-        {charts_parts.memory_words(k): [r["memory_B"].get(k, 0.0) / GIB for _, r in rows] for k in kinds},
-        unit="GiB",
-        marks=[r.get("memory_capacity_B", 0.0) / GIB for _, r in rows],
-        mark="usable",
-        finding=fullest_words(shares),
     )
 
 

@@ -14,7 +14,20 @@ from mowich.show.charts import Chart
 from mowich.show.colours import GREY, look_called
 from mowich.show.formats import UNKNOWN, percent
 from mowich.show.headline import accuracy_headline, tenths
-from mowich.show.page import Cell, LateCharts, Page, Part, Run, Table, TextCell, Words, paragraphs, word_columns
+from mowich.show.page import (
+    Cell,
+    Column,
+    LateCharts,
+    Page,
+    Part,
+    Run,
+    Table,
+    TextCell,
+    Words,
+    paragraphs,
+    rows_in,
+    word_columns,
+)
 from mowich.shown import Result
 from mowich.units import sig
 
@@ -191,24 +204,19 @@ def _pairs(pairs: Sequence[Result]) -> list[Table]:
         return []
     sure = [pair for pair in pairs if not pair["doubts"]]
     right = sum(pair["is_right"] for pair in sure)
+    columns = [
+        Column(name="synchronous", right=False, cell=lambda pair: pair["synchronous"]),
+        Column(name="asynchronous", right=False, cell=lambda pair: pair["asynchronous"]),
+        Column(name="measured", cell=lambda pair: sig(pair["measured"])),
+        Column(name="predicted", cell=lambda pair: sig(pair["predicted"])),
+        Column(name="order", right=False, cell=lambda pair: "right" if pair["is_right"] else "wrong"),
+        Column(name="doubts", right=False, cell=lambda pair: pair["doubts"] or "none"),
+    ]
     return [
         Table(
             title="Synchronous against asynchronous",
-            columns=word_columns(
-                ["synchronous", "asynchronous", "measured", "predicted", "order", "doubts"],
-                left=["synchronous", "asynchronous", "order", "doubts"],
-            ),
-            rows=[
-                [
-                    pair["synchronous"],
-                    pair["asynchronous"],
-                    sig(pair["measured"]),
-                    sig(pair["predicted"]),
-                    "right" if pair["is_right"] else "wrong",
-                    pair["doubts"] or "none",
-                ]
-                for pair in pairs
-            ],
+            columns=columns,
+            rows=rows_in(columns, pairs),
             note=f"Step of the first over that of the second. Without doubts: {right} of {len(sure)} right.",
         )
     ]

@@ -20,7 +20,7 @@ from mowich.show.page import (
     Words,
     figure,
     paragraphs,
-    word_columns,
+    rows_in,
 )
 from mowich.shown import Result
 from mowich.studies.rooms.collective.published import LARGE_B, Compared, median
@@ -241,25 +241,20 @@ def _sentence(result: Result) -> str:
 def levels_table(levels: Sequence[Result], *, gap: bool = True) -> Table:
     """The levels of a machine: chips joined, how many such domains, bandwidth of a chip, hops between the furthest two,
     bandwidth of the worst cut."""
+    columns = [
+        Column(name="level", right=False, cell=lambda r: str(r["name"])),
+        Column(name="kind", right=False, cell=lambda r: str(r["kind"])),
+        Column(name="joins", cell=lambda r: f"{r['joins']:,}"),
+        Column(name="domains", cell=lambda r: f"{r['of']:,}"),
+        Column(name="per chip, one way", cell=lambda r: show(r["Bps"], "B/s")),
+        Column(name="step", cell=lambda r: show(r["latency_s"], "s")),
+        Column(name="hops", cell=lambda r: str(r["hops"])),
+        Column(name="cut, one way", cell=lambda r: show(r["cut_Bps"], "B/s")),
+    ]
     return Table(
         title="The machine, level by level",
-        columns=word_columns(
-            ["level", "kind", "joins", "domains", "per chip, one way", "step", "hops", "cut, one way"],
-            left=["level", "kind"],
-        ),
-        rows=[
-            [
-                str(r["name"]),
-                str(r["kind"]),
-                f"{r['joins']:,}",
-                f"{r['of']:,}",
-                show(r["Bps"], "B/s"),
-                show(r["latency_s"], "s"),
-                str(r["hops"]),
-                show(r["cut_Bps"], "B/s"),
-            ]
-            for r in levels
-        ],
+        columns=columns,
+        rows=rows_in(columns, levels),
         gap=gap,
         elsewhere="--json",
     )
