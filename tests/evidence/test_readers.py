@@ -112,7 +112,7 @@ def test_what_contradicts_itself_is_refused_by_file_and_line(facts: Facts, tmp_p
         (whole | {"mean_e2el_ms": 3.15}, "wrong units"),
         (whole | {"mean_tpot_ms": -1.0}, "-1 ms"),
         (whole | {"completed": 0}, "no request was completed"),
-        (whole | {"max_concurrency": None}, "how many waited"),
+        (whole | {"max_concurrency": None}, "the number of users is not known"),
     ):
         (said,) = refusals(tmp_path, facts, json.dumps(changed), serve)
         assert words in said, said

@@ -215,7 +215,7 @@ def test_one_more_chip_of_supply_is_worth_its_shadow_price() -> None:
         ("=30%", "not a tenant and its share"),
         ("anthropic=lots", "not a share"),
         ("anthropic=130%", "must lie in 0 to 1"),
-        ("anthropic=90%", "this says what a fall strands"),
+        ("anthropic=90%", "a larger share cannot be asked for"),
         ("antropic=30%", "did you mean 'anthropic'?"),
     ],
 )

@@ -103,7 +103,7 @@ def test_a_delay_means_ordering_early() -> None:
     assert [(o.period, o.units) for o in a.orders] == [("p0", 1)]
 
 
-@pytest.mark.parametrize(("asked", "said"), [(1e-6, "too little to plan"), (0.0, None), (1.0, None)])
+@pytest.mark.parametrize(("asked", "said"), [(1e-6, "too small to plan"), (0.0, None), (1.0, None)])
 def test_too_little_to_tell_from_nothing_is_said(asked: float, said: str | None) -> None:
     """Within a solver's tolerance no work is enough: the plan broke the rules of its check."""
     p = problem([serve("chat", [10 * asked, 100 * asked])], [choice("h100", 2, offer("h100", "rent", 10, 2))], 2)

@@ -172,7 +172,7 @@ def test_a_run_waits_for_chips_that_do_not_leave_it() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("budget: {total: $50M}", ""), "the most tokens would order all that is on offer of trn2"),
+        (("budget: {total: $50M}", ""), "without a budget, the goal 'tokens' would order all that is on offer of trn2"),
         (("goals: [tokens]", "goals: [revenue]"), "no workload says what a token brings"),
         (("most: 3", "most: any"), "any amount, with any number of trn2; give its supply, or a number"),
         (("most: 3", "most: 0.5"), "must lie in 1 to 1e+06"),

@@ -71,6 +71,6 @@ def _frames(patch: int, temporal: int | None, causal: bool) -> int:
 
 def test_what_is_not_known_is_asked_for() -> None:
     for model in (load_model("llama-3.1-8b"), dit(patch=None)):
-        with pytest.raises(UserError, match="nothing is known of the pixels"):
+        with pytest.raises(UserError, match="how many pixels a token of"):
             latent_tokens(model, height=64, width=64)
     assert guidance_branches(load_model("llama-3.1-8b")) is None

@@ -218,7 +218,7 @@ def test_kernels_under_decorators_and_in_texts_are_checked(tmp_path: Path, capsy
     ("text", "args", "said"),
     [
         ("def k(:\n", [], "k.py:1: SyntaxError"),
-        ("x = 1\n", [], "no kernel: no function under nki.jit"),
+        ("x = 1\n", [], "no kernel found: no function is under nki.jit"),
         ("x = 1\n", ["--nki", "new"], "--nki: not a version of NKI, got 'new'; for example 0.4"),
         ("x = 1\n", ["--nki", "0.1"], "allowed: 0.2 to 0.7"),
         ("x = 1\n", ["--nki", "0.9"], "whose rules are not known here, got '0.9'; allowed: 0.2 to 0.7"),

@@ -220,7 +220,7 @@ def test_where_no_role_is_known_nothing_is_split() -> None:
     unknown = replace(code, layers=(replace(code.layers[0], mixer=replace(traced, products=whole)),))
     assert tp_degrees(unknown, system) == [1]
     assert set(legal_plans(unknown, system, JOB).plans.tp) == {1.0}
-    with pytest.raises(UserError, match="splits nothing of llama"):
+    with pytest.raises(UserError, match="cannot split llama"):
         legal_plans(unknown, system, JOB, {"tp": [2]})
     ways = worker_plans(unknown, resolve(FACTS, "h100:64"), weights=["bf16"], kv=["bf16"], fixed={}, long_prompt=False)
     assert {way.tp for way in ways} == {1}

@@ -154,7 +154,7 @@ def test_mistakes_are_said_in_words_of_python(named: dict[str, Any], said: str) 
 def test_axes_of_two_jobs_in_one_scenario_are_refused(tmp_path: Path, facts: Facts) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("mowich: 1\nmodels: gpt2\non: h100\nisl: 1k\nosl: 100\nseq: 1024\n")
-    with pytest.raises(UserError, match=r"s.yaml:6 seq: is an axis of training, and isl is none: a sweep has one job"):
+    with pytest.raises(UserError, match=r"s.yaml:6 seq: is an axis of training, but isl is one of serving"):
         read_sweep(file, facts)
 
 
@@ -224,7 +224,7 @@ def test_verify_tells_files_that_are_none_of_the_sweep(
     assert run([*words, "--json"]) == 5
     said = capsys.readouterr()
     assert json.loads(said.out)["strays"] == ["_task-000099", "part-000007.parquet"]
-    assert "1 files of no part of this sweep, which readers take for its rows; move them away" in said.err
+    assert "1 files belong to no part of this sweep, but readers take them for its rows; move them away" in said.err
 
 
 def test_a_saved_answer_says_the_command_that_asks_it_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

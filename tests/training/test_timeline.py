@@ -74,7 +74,7 @@ def test_an_svg_has_one_box_per_operation(facts: Facts) -> None:
 
 def test_too_many_operations_are_refused(facts: Facts) -> None:
     plan = Plan(pp=32, vpp=1, micro_batch=1)
-    with pytest.raises(ValueError, match="more than a timeline holds"):
+    with pytest.raises(ValueError, match="do not fit in a timeline"):
         timeline(
             load_model("llama-3.1-8b"), equip(facts, "h100:32"), TrainJob(tokens=1e12, seq=4096, batch_seqs=10000), plan
         )

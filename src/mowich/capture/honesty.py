@@ -191,7 +191,7 @@ def with_kernels(trace: Trace, named: Mapping[str, tuple[int, int]]) -> Trace:
         (name, module), _count = next(iter(unknown.items()))
         others = f" and {len({kernel for kernel, _ in unknown}) - 1} more" if len({k for k, _ in unknown}) > 1 else ""
         raise CaptureError(
-            f"{name}{others} is a kernel of its own, what it computes is not known",
+            f"the work of {name}{others} is not known: a custom kernel",
             where=f"module {module or '(the root)'}",
             fix=f"state the work of a token: --kernel {name}=FLOP,BYTES",
         )

@@ -113,7 +113,7 @@ def _verify(asked: scenarios.SweepRequest, grid: Grid, folder: Path) -> None:
         )
     if found.misread:
         raise UserError(
-            f"{len(found.misread)} files of no part of this sweep, which readers take for its rows",
+            f"{len(found.misread)} files belong to no part of this sweep, but readers take them for its rows",
             where=str(folder),
             fix="move them away",
             code=EXIT_CHECK_FAILED,

@@ -410,7 +410,7 @@ def _refuse_too_little(problem: FleetProblem, rates: TaskRates) -> None:
             if speeds and 0 < least < LEAST_UNITS * max(speeds):
                 units = least / max(speeds)
                 raise UserError(
-                    f"{task.name}: too little to plan: {units:.2g} of one unit of the fastest system",
+                    f"{task.name} is too small to plan: it needs {units:.2g} of one unit of the fastest system",
                     allowed=f"{LEAST_UNITS * max(speeds):.3g} tokens/s or more",
                     fix="leave it out",
                 )

@@ -325,7 +325,7 @@ class _Reader:
         what.done()
         if node.flag("any_hour"):
             if kind == "serve":
-                node.problem("any_hour", "users of a serving workload do not wait for the night: give 'day' instead")
+                node.problem("any_hour", "users of a serving workload do not wait", fix="give 'day' instead")
             tasks = [replace(t, any_hour=True) for t in tasks]
         needs = node.names("needs", ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4"))
         if needs:
@@ -578,8 +578,8 @@ class _Reader:
         if ordered and not bounded:
             self.root.problem(
                 "goals",
-                f"the most {first} would order all that is on offer of {', '.join(ordered)}",
-                fix="give budget.total, or leave out buy and rent: then it is what is there",
+                f"without a budget, the goal '{first}' would order all that is on offer of {', '.join(ordered)}",
+                fix="give budget.total, or leave out buy and rent to plan only what is there",
             )
 
 

@@ -126,7 +126,7 @@ def tenant_fall(problem: FleetProblem, rates: TaskRates, tenant: str, asked: flo
         raise UserError(f"{tenant} does no work in today's plan", field="tenant", given=f"{tenant}={asked:.3g}")
     if asked > share * (1.0 + _NOTHING):
         raise UserError(
-            f"{tenant} has {100 * share:.3g}% of the chip-hours at work today: this says what a fall strands",
+            f"{tenant} has {100 * share:.3g}% of the chip-hours at work today, and a larger share cannot be asked for",
             field="tenant",
             given=f"{tenant}={100 * asked:.3g}%",
             allowed=f"0% to {100 * share:.3g}%",

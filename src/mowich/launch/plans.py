@@ -48,7 +48,7 @@ def launch_of(inputs: Result, row: Result, facts: Facts, layers: int) -> PlanLau
         raise UserError("has no plan to write", field="emit", given=str(row.get("system")), fix=str(row.get("reason")))
     if row.get("decode_system") is not None:
         raise UserError(
-            "prefill and decode are on two systems, which no launch command here holds",
+            "prefill and decode are on two systems, and no launch command written here starts both",
             field="emit",
             given=f"{row['system']} and {row['decode_system']}",
             fix="ask for one system",

@@ -26,7 +26,7 @@ def latent_tokens(model: Model, *, height: int, width: int, frames: int = 0) -> 
     latent = None if model.captured is None else model.captured.latent
     if latent is None or latent.patch is None or latent.vae_spatial is None:
         raise UserError(
-            f"nothing is known of the pixels that a token of {model.name} stands for",
+            f"how many pixels a token of {model.name} stands for is not known",
             field="height",
             fix="state the tokens of an image instead",
         )

@@ -129,7 +129,7 @@ def _check_tp(model: Model, degrees: Sequence[int | str]) -> None:
     for tp in degrees:
         if int(tp) > 1 and not sizes:
             raise UserError(
-                f"tp={tp} splits nothing of {model.name}: the roles of its products are not known",
+                f"tp={tp} cannot split {model.name}: the roles of its products are not known",
                 field="plan.tp",
                 allowed="1",
             )

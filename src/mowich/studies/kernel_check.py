@@ -105,7 +105,7 @@ def check_kernels(
     )
     if not looked.entries:
         raise UserError(
-            "no kernel: no function under nki.jit, and none that issues instructions of nki.isa", where=str(file)
+            "no kernel found: no function is under nki.jit, and none issues instructions of nki.isa", where=str(file)
         )
     ran = run() if run is not None else None
     return KernelsChecked(

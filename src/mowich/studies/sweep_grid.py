@@ -458,9 +458,11 @@ def _serves(axes: _Axes) -> bool:
     of_serving, of_training = ([f for f in fields if f.name in axes] for fields in (AXES_OF_SERVING, AXES_OF_TRAINING))
     serves = any(f.name in _SERVES for f in of_serving) or (bool(of_serving) and not of_training)
     for field in of_training if serves else of_serving:
-        other, has = ("training", "osl") if serves else ("serving", "seq")
+        this, other = ("serving", "training") if serves else ("training", "serving")
         has = (of_serving if serves else of_training or of_serving)[0].name
-        axes.axis(field.name).problem(UserError(f"is an axis of {other}, and {has} is none: a sweep has one job"))
+        axes.axis(field.name).problem(
+            UserError(f"is an axis of {other}, but {has} is one of {this}: a sweep has one job")
+        )
     return serves
 
 

@@ -152,7 +152,7 @@ def _check_bounds(node: Node, least: Sequence[float], most: Sequence[int], is_ap
             key = "least" if is_apart else "most"
             node.wrong(key, f"is above {where}" if is_apart else "is below least")
     if is_apart and all(few == many for few, many in zip(least, most, strict=True)):
-        node.problem(None, "neither pool can scale: least is the number of workers of both", fix="a smaller least")
+        node.problem(None, "neither pool can scale: in both, least equals the number of workers", fix="a smaller least")
 
 
 def _check_keys(node: Node, named: Sequence[str]) -> None:

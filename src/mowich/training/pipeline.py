@@ -135,7 +135,7 @@ def play_schedule(
                     ] = end
                 free[device], at[device], moved = end, at[device] + len(block), True
     if any(at[d] < len(lists[d]) for d in range(pp)):
-        raise ValueError(f"{schedule} with pp {pp}, vpp {vpp} and {g} micro-batches waits for itself")
+        raise ValueError(f"{schedule} with pp {pp}, vpp {vpp} and {g} micro-batches deadlocks")
     return Timeline(
         schedule=schedule,
         num_devices=pp,

@@ -65,7 +65,9 @@ def timeline(model: Model, system: Platform, job: TrainJob, plan: Plan) -> PlanT
     chunks = schedules.num_chunks(plan.schedule, plan.vpp) if plan.pp > 1 else 1
     pieces = 3 if plan.schedule in ("zb-h1", "zb-v", "dualpipe", "dualpipe-v") else 2
     if plan.pp * chunks * g * pieces > MAX_SPANS:
-        raise ValueError(f"{plan.pp * chunks * g * pieces} operations are more than a timeline holds ({MAX_SPANS})")
+        raise ValueError(
+            f"{plan.pp * chunks * g * pieces} operations do not fit in a timeline: it holds at most {MAX_SPANS}"
+        )
     base = float_sum(float(v[0]) for k, v in step.parts.items() if k not in ("jitter", "software"))
     slower = float(step.total_s[0]) / base  # jitter and software scale all alike
     sums = layer_sums(model, system, job, p, None)

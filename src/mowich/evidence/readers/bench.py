@@ -135,7 +135,9 @@ def _online(data: BenchResult, where: str, engine: str) -> BenchCells:
     seen = whole or ((ttft + (osl - 1.0) * tpot) if ttft and tpot else None)
     users = users_kept(of("max_concurrency") or of("concurrency"), sent, rate, seen)
     if not users:
-        raise RefusedError("max_concurrency is not stated, and all requests came at once: how many waited?")
+        raise RefusedError(
+            "max_concurrency is not stated, and all requests came at once: the number of users is not known"
+        )
     cells = {
         "model": _text(data, "model_id", "model"),
         "framework": engine or _engine(_text(data, "backend", "endpoint_type")),

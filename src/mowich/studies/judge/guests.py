@@ -63,7 +63,9 @@ def in_guests(
     """Do each work in a closed process of its own, `at_once` at a time; ends as they come. When the caller stops
     looking, what runs is ended. Raises UserError on a platform that cannot copy a process."""
     if not hasattr(os, "fork"):
-        raise UserError("this platform has no processes that a candidate can be closed in", allowed="Linux, macOS")
+        raise UserError(
+            "this platform has no os.fork, so a candidate cannot run in a closed process", allowed="Linux, macOS"
+        )
     left, running = enumerate(works), dict[int, _Guest]()
     is_over = False
     try:

@@ -75,7 +75,7 @@ class _Reference(types.ModuleType):
 
 
 def _nothing(*_: object, **__: object) -> None:
-    raise UserError("a reference in torch of nki-library was called: only its kernels run here")
+    raise UserError("a torch reference of nki-library was called, but only its kernels run here")
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -114,7 +114,7 @@ def check_split(model: Model, tp: int) -> None:
                 )
         kv = layer.attention.num_kv_heads
         if layer.attention.kind == "gqa" and kv and kv % tp and tp % kv:
-            raise UserError(f"--tp {tp} and the {kv} key-value heads of {model.name}: one divides the other")
+            raise UserError(f"--tp {tp} and the {kv} key-value heads of {model.name}: one must divide the other")
 
 
 def _cut(layer: Layer) -> list[tuple[str, int]]:
