@@ -270,7 +270,7 @@ class ServedRow:
         got = search_serving(d.system, worker(d, self.job), self.job, top=64, together=False, pair=pair, **most)
         points: list[Found] = [*got.best, *got.front, *([got.closest] if got.closest else [])]
         if not points:
-            raise UserError("with these facts, these prefill and decode workers meet no limit or cannot hold a request")
+            raise UserError("with these facts, these prefill and decode workers miss a limit or cannot hold a request")
         return min(
             points,
             key=lambda f: (
