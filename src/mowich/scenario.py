@@ -126,9 +126,11 @@ class Node:
         return self._data.get(key, default)
 
     def need(self, *keys: str) -> None:
-        """Report the keys that are missing."""
+        """Report the keys that are missing, or have no value."""
         for key in keys:
-            if key not in self._data:
+            if key in self and self._data[key] is None:
+                self.problem(key, "has no value")
+            elif key not in self:
                 near = did_you_mean(key, [k for k in self.keys() if k not in self._asked])
                 self.problem(None, f"{self.name(key)} is missing", fix=near)
 

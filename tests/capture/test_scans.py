@@ -72,7 +72,7 @@ def _with_kernel() -> Trace:
 
 def test_a_kernel_is_refused_unless_its_work_is_stated() -> None:
     with pytest.raises(
-        CaptureError, match=r"module mixer: mylib\.fused is a kernel .*--kernel mylib\.fused=FLOP,BYTES"
+        CaptureError, match=r"module mixer: the work of mylib\.fused is not known: .*--kernel mylib\.fused=FLOP,BYTES"
     ):
         with_kernels(_with_kernel(), {})
     op = with_kernels(_with_kernel(), parsed_kernels(["mylib::fused=2e6,4096"])).ops[0]

@@ -341,6 +341,9 @@ def launch_files() -> Iterator[Case]:
     made = re.sub(r"(--nproc-per-node)[ =]*\d+", r"\1 null", text, count=1)
     assert made != text
     yield Case("launch null", words, {"launch": made})
+    left_out = text.replace("--compile.enable", "'--compile\nenable'")
+    assert left_out != text
+    yield Case("launch of two lines", words, {"launch": left_out})
 
 
 def saved() -> Iterator[Case]:
@@ -374,6 +377,9 @@ def loads() -> Iterator[Case]:
             assert old in TRAFFIC
             text = TRAFFIC.replace(old, f'{old.partition(":")[0]}: "{length}"')
             yield Case(f"load {length}", ("traffic", "s.yaml", "--json"), {"s.yaml": text}, REFUSED | {3})
+    text = TRAFFIC.replace('output: "lognormal(20, p95 60)"', "output: null")
+    assert text != TRAFFIC
+    yield Case("load null", ("traffic", "s.yaml", "--json"), {"s.yaml": text}, REFUSED, "has no value")
     for limit in ("max_num_seqs: 16", "max_num_batched_tokens: 1024"):
         for count in ("1e300", "2M"):
             text = TRAFFIC.replace(limit, f"{limit.partition(':')[0]}: {count}")

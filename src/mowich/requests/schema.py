@@ -155,8 +155,8 @@ class QuestionReader:
                 self.problems.found.append(one)
 
     def note(self, text: str) -> None:
-        """Something to tell beside the answer."""
-        self.notes.append(text)
+        """Something to tell beside the answer, in one line whatever words of a file it quotes."""
+        self.notes.append(" ".join(text.splitlines()))
 
     def stop(self) -> None:
         """Raise what was found."""
